@@ -23,6 +23,7 @@ from training.catalogue import image_shape
 from training.config import Config
 from training.data import Batch
 from training.grid import generate_images
+from training.options.algorithm import BlockOptions
 from training.options.resolve import preset_names, resolve
 from training.state import new_state
 from training.step import Step
@@ -40,7 +41,7 @@ def small(name: str, batch: int) -> Config:
     count = -(-min(batch, config.batch) // packing) * packing
     if config.replay.size:
         config = replace(config, replay=replace(config.replay, size=count))
-    return replace(config, batch=count, micro_batch=0, n_critic=1)
+    return replace(config, batch=count, micro_batch=0, n_critic=1, blocks=BlockOptions())
 
 
 def tried(name: str, batch: int) -> dict[str, Any]:

@@ -38,8 +38,9 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has trained for its images or hours; otherwise call `train` again."""
-        return self.reason in (EndReason.DONE, EndReason.HOURS)
+        """Whether it has trained for its images or hours, or a rule (`stop`) has ended it;
+        otherwise call `train` again."""
+        return self.reason in (EndReason.DONE, EndReason.HOURS, EndReason.RULE)
 
     @property
     def report(self) -> Path:

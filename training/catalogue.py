@@ -171,7 +171,7 @@ def gflop_per_image(config: Config, size: NetworkCost) -> float:
     generated images. One in `n_critic` of them is followed by an update of G: backward through G,
     forward (unless both networks learn from one pass) and backward (only to the images) through D.
     """
-    loss, d_updates = config.loss, config.n_critic
+    loss, blocks, d_updates = config.loss, config.blocks, float(config.n_critic)
     gflop = size.g_gflop + 6 * size.d_gflop
     penalties = sum(bool(weight) for weight in (loss.gp, loss.dragan, loss.r1, loss.r2))
     gflop += 5 * size.d_gflop * penalties / loss.interval
@@ -180,6 +180,9 @@ def gflop_per_image(config: Config, size: NetworkCost) -> float:
     # an unrolled step is another update of D with a double backward pass
     gflop += 12 * size.d_gflop * config.unroll.steps / d_updates
     d_passes = 2 if config.updates == "alternating" else 1
+    if blocks.cycle:  # an image serves one network; the generator's step draws images of its own
+        g_step = 3 * size.g_gflop + d_passes * size.d_gflop
+        return (gflop * blocks.d_steps + g_step * blocks.g_steps) / blocks.cycle
     return gflop + (2 * size.g_gflop + d_passes * size.d_gflop) / d_updates
 
 

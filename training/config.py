@@ -18,11 +18,13 @@ from pydantic.dataclasses import dataclass
 from pipeline.contract import LARGEST_SIDE, STRICT
 from training.options.algorithm import (
     AugmentOptions,
+    BlockOptions,
     BurnInOptions,
     EmaOptions,
     LossOptions,
     OptimizerOptions,
     ReplayOptions,
+    StopOptions,
     UnrollOptions,
 )
 from training.options.architectures import (
@@ -235,18 +237,20 @@ class Config:
     burn_in: BurnInOptions = field(default_factory=BurnInOptions)
     replay: ReplayOptions = field(default_factory=ReplayOptions)
     unroll: UnrollOptions = field(default_factory=UnrollOptions)
+    blocks: BlockOptions = field(default_factory=BlockOptions)
     ema: EmaOptions = field(default_factory=EmaOptions)
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     data: DataOptions = field(default_factory=DataOptions)
     record: RecordOptions = field(default_factory=RecordOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    stop: StopOptions = field(default_factory=StopOptions)
 
 
 MAY_CHANGE_ON_RESUME = frozenset(
     {
         "about", "total_kimg", "device", "cuda_graphs", "max_hours", "price_per_hour",
         "max_restarts", "tracking", "data.memory_gb", "data.device_gb", "data.cache_gb",
-        "data.cache", "data.timeout", "record", "evaluate",
+        "data.cache", "data.timeout", "record", "evaluate", "stop",
     }
 )  # fmt: skip
 """Sections and keys that may change when a run is resumed: they do not affect its result."""

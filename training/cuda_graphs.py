@@ -20,7 +20,7 @@ from training.data import Batch
 from training.gan_loss import Stats
 from training.machine.device import to_device
 from training.machine.distributed import SINGLE_PROCESS, Distributed
-from training.optimizer import is_due, set_learning_rate
+from training.optimizer import is_due, set_learning_rate, steps_of
 from training.state import State
 from training.step import Step
 
@@ -132,9 +132,12 @@ class GraphedStep(Step):
         return tuple(numbers)
 
     def _kind(self, batches: list[Batch]) -> tuple[Any, ...]:
-        loss, steps = self.config.loss, self.state.steps
-        paths = bool(loss.path_length) and is_due(steps, loss.path_interval)
-        return is_due(steps, loss.interval), paths, *(batch.images.shape for batch in batches)
+        loss, blocks, steps = self.config.loss, self.config.blocks, self.state.steps
+        d_steps, g_steps = (steps_of(name, blocks, steps) for name in ("d", "g"))
+        paths = bool(loss.path_length) and is_due(g_steps, loss.path_interval)
+        in_d_block = blocks.cycle > 0 and steps % blocks.cycle < blocks.d_steps
+        shapes = (batch.images.shape for batch in batches)
+        return is_due(d_steps, loss.interval), paths, in_d_block, *shapes
 
     def _capture(self, kind: Any, batches: list[Batch]) -> _Captured:
         fixed = [

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from training.config import Config
+from training.optimizer import burn_in_value
+
 _COPIED = ("._u", "._v", ".w_avg", ".noise_const", ".resample_filter")
 
 
@@ -19,6 +22,20 @@ def ema_decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> f
     if ramp_up:
         half_life = min(half_life, seen * ramp_up)
     return float(0.5 ** (batch / max(half_life, 1e-8)))
+
+
+def step_decay(config: Config, seen: int, images: int) -> float:
+    """Return the decay of the average for a step of this many images.
+
+    The average soon forgets random initial weights, but not those of `init_from`, which are an
+    average already.
+    """
+    half_life = config.ema.half_life_kimg
+    if config.init_from:
+        return ema_decay(half_life, 0.0, seen, images)
+    if config.burn_in.ema:
+        half_life *= burn_in_value(config.burn_in, 0.0, 1.0, seen)
+    return ema_decay(half_life, config.ema.ramp_up, seen, images)
 
 
 class MovingAverage:

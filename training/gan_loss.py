@@ -17,7 +17,7 @@ from training.config import Config
 from training.double_backward import double_backward
 from training.machine.distributed import Distributed
 from training.networks import DiscriminatorOutput, deinterleave, interleave, latent_codes
-from training.optimizer import burn_in_value, is_due, loss_scale
+from training.optimizer import burn_in_value, is_due, loss_scale, steps_of
 from training.options.architectures import is_semi_supervised
 from training.state import State
 from training.techniques import (
@@ -203,7 +203,9 @@ class GanLoss:
     def _penalties_due(self) -> bool:
         """Return True if penalties are part of this step's loss."""
         options = self._config.loss
-        return not options.own_step and is_due(self._state.steps, options.interval)
+        return not options.own_step and is_due(
+            steps_of("d", self._config.blocks, self._state.steps), options.interval
+        )
 
     def _reuses(self) -> bool:
         """Return True if this step's R1 and R2 use the logits of the loss: not if those of one kind

@@ -64,10 +64,11 @@ class Loop:
         self.evaluation = callbacks.EvaluationCallback(self)
         self.checkpoints = callbacks.CheckpointsCallback(self)
         self.rollback = callbacks.RollbackCallback(self)
+        self.stop_rules = callbacks.StopRulesCallback(self)
         self.callbacks: tuple[Callback, ...] = (
             self.threads, self.samples, self.log, self.evaluation, callbacks.AlarmsCallback(self),
             callbacks.ConsoleCallback(self, forecast), callbacks.ReportCallback(self),
-            self.checkpoints, callbacks.LimitsCallback(self), self.rollback,
+            self.checkpoints, callbacks.LimitsCallback(self), self.rollback, self.stop_rules,
             callbacks.TrackingCallback(self), callbacks.AdviceCallback(self),
             *(make(self) for make in more),
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from training.config import Config
 from training.machine.distributed import SINGLE_PROCESS, Distributed
-from training.options.algorithm import BurnInOptions, OptimizerOptions
+from training.options.algorithm import BlockOptions, BurnInOptions, OptimizerOptions
 
 NO_BURN_IN = BurnInOptions()
 
@@ -43,6 +44,16 @@ def set_learning_rate(
         if burn_in.beta2:
             beta2 = burn_in_value(burn_in, options.beta2, burn_in.beta2, seen)
             group["betas"] = (group["betas"][0], beta2)
+
+
+def steps_of(network: Literal["d", "g"], blocks: BlockOptions, steps: int) -> int:
+    """Return how many of the first `steps` steps have trained the discriminator or generator."""
+    if not blocks.cycle:
+        return steps
+    whole, rest = divmod(steps, blocks.cycle)
+    if network == "d":
+        return whole * blocks.d_steps + min(rest, blocks.d_steps)
+    return whole * blocks.g_steps + max(0, rest - blocks.d_steps)
 
 
 def is_due(steps: int, interval: int) -> bool:

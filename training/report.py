@@ -123,7 +123,7 @@ def write_report(run: Run, rows: list[Row], extras: ReportExtras = ReportExtras(
             policy=_policy(text),
             name=run.folder.resolve().name,
             frames=frames,
-            latest=rows[-1] if rows else {},
+            latest=latest_values(rows),
             config=described["config"],
             dataset=described["dataset"],
             measures=latest_quality_metrics(rows),
@@ -144,6 +144,14 @@ def _shown(pixels: Pixels | None) -> str:
     if pixels is None:
         return ""
     return data_url(Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels))
+
+
+def latest_values(rows: list[Row]) -> Row:
+    """Return the last value of each name; with blocks, a row may have those of one network."""
+    found: Row = {}
+    for row in rows:
+        found |= row
+    return found
 
 
 def latest_quality_metrics(rows: list[Row]) -> dict[str, float]:

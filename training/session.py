@@ -26,7 +26,7 @@ from training.step import Step
 
 EXIT_STATUS = {
     EndReason.DONE: 0, EndReason.HOURS: 0, EndReason.INTERRUPTED: 130, EndReason.DISK: 1,
-    EndReason.DIVERGED: 1,
+    EndReason.DIVERGED: 1, EndReason.RULE: 0,
 }  # fmt: skip
 MakeCallback = Callable[[Loop], Callback]
 """A function of the loop that returns a callback, such as a subclass of `Callback`."""
@@ -133,6 +133,7 @@ def _show_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> Tr
     details = {
         EndReason.HOURS: f"the time of {hours} is over",
         EndReason.DISK: loop.disk_full,
+        EndReason.RULE: loop.stop_rules.reason,
         EndReason.DIVERGED: f"it became NaN again and again; {DIVERGENCE_HINT}",
     }
     detail = details.get(reason, "")
@@ -140,6 +141,7 @@ def _show_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> Tr
     words = {
         EndReason.DONE: "done",
         EndReason.HOURS: f"stopped: {detail}; state saved, {again}",
+        EndReason.RULE: f"stopped: {detail}; state saved, without that option it goes on",
         EndReason.INTERRUPTED: f"interrupted, state saved; {again}",
         EndReason.DISK: f"stopped: {detail}; free some disk and {again}",
         EndReason.DIVERGED: f"stopped: {detail}",

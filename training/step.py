@@ -21,11 +21,11 @@ from training.networks.separable import use_fir
 from training.networks.sync_norm import convert_batch_norm
 from training.optimizer import (
     apply_gradients,
-    burn_in_value,
     is_due,
     optimizers,
     set_learning_rate,
     step_was_skipped,
+    steps_of,
 )
 from training.pretrained.finetune import freeze
 from training.seeds import derive
@@ -89,7 +89,7 @@ class Step:
         images = config.batch * len(batches)
         state.seen += images
         state.steps += 1
-        decay = self._ema_decay(images)
+        decay = ema.step_decay(config, state.seen, images)
         for average in self._averages:
             average.update(decay)
         return stats
@@ -104,6 +104,8 @@ class Step:
         self.counts = {}
         if config.updates == "generator-first":
             stats |= self._train_generator(self._split(batches[0]))
+        if config.blocks.cycle:
+            return self._train_block(batches[-1])
         reuse = config.updates == "alternating" and not config.fresh_latents
         for batch in batches:
             micro_batches, last = self._split(batch), batch is batches[-1]
@@ -116,19 +118,12 @@ class Step:
             stats |= self._train_generator(micro_batches if reuse else self._split(batch))
         return stats
 
-    def _ema_decay(self, images: int) -> float:
-        """Return the decay of the moving average for a step of this many images.
-
-        It soon forgets random initial weights, but not those of `init_from`, which are an average
-        already.
-        """
-        config, seen = self.config, self.state.seen
-        half_life = config.ema.half_life_kimg
-        if config.init_from:
-            return ema.ema_decay(half_life, 0.0, seen, images)
-        if config.burn_in.ema:
-            half_life *= burn_in_value(config.burn_in, 0.0, 1.0, seen)
-        return ema.ema_decay(half_life, config.ema.ramp_up, seen, images)
+    def _train_block(self, batch: Batch) -> Stats:
+        """Update the network whose block it is; the other one does not change."""
+        blocks, micro_batches = self.config.blocks, self._split(batch)
+        if self.state.steps % blocks.cycle < blocks.d_steps:
+            return self._train_discriminator(micro_batches, reuse=False)
+        return self._train_generator(micro_batches)
 
     def _seed(self) -> None:
         """Latents are drawn equally in all processes (each takes its slice); all else differs."""
@@ -214,7 +209,9 @@ class Step:
         share = sum(micro.weight for micro in micro_batches)
         stats |= self.loss.controller.observe(state.scalars, stats["r_t"], share)
         stats = self._step_stats("d", stats, self._update_discriminator(), state.d_scaler)
-        if config.loss.own_step and is_due(state.steps, config.loss.interval):
+        if config.loss.own_step and is_due(
+            steps_of("d", config.blocks, state.steps), config.loss.interval
+        ):
             stats |= self._penalise(micro_batches)
         if config.loss.weight_clip:
             clip_weights(self._d_weights, config.loss.weight_clip)
@@ -276,7 +273,8 @@ class Step:
     def _regularise_paths(self, micro_batches: list[MicroBatch]) -> Stats:
         """Take a generator step for the path length penalty, if it is due."""
         state, options = self.state, self.config.loss
-        if not (options.path_length and is_due(state.steps, options.path_interval)):
+        steps = steps_of("g", self.config.blocks, state.steps)
+        if not (options.path_length and is_due(steps, options.path_interval)):
             return {}
         generator = state.generator
         state.g_optimizer.zero_grad(set_to_none=True)

@@ -11,6 +11,7 @@ from training.callbacks.limits import LimitsCallback
 from training.callbacks.report import ReportCallback
 from training.callbacks.rollback import DIVERGENCE_HINT, RollbackCallback
 from training.callbacks.samples import SamplesCallback
+from training.callbacks.stop_rules import StopRulesCallback
 from training.callbacks.threads import ThreadsCallback
 from training.callbacks.tracking import TrackingCallback
 from training.callbacks.writer import BackgroundWriter
@@ -19,5 +20,6 @@ __all__ = [
     "DIVERGENCE_HINT", "Action", "AdviceCallback", "AlarmsCallback", "BackgroundWriter", "Cadence",
     "Callback", "CheckpointsCallback", "ConsoleCallback", "Diverged", "EndReason",
     "EvaluationCallback", "HistoryCallback", "LimitsCallback", "ReportCallback",
-    "RollbackCallback", "SamplesCallback", "ThreadsCallback", "TrackingCallback",
+    "RollbackCallback", "SamplesCallback", "StopRulesCallback", "ThreadsCallback",
+    "TrackingCallback",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ class EndReason(Enum):
 
     DONE = "done"
     HOURS = "hours"
+    RULE = "rule"
     INTERRUPTED = "interrupted"
     DISK = "disk"
     DIVERGED = "diverged"
@@ -31,9 +32,10 @@ class Action(IntEnum):
 
     NONE = 0
     SAVE = 1
-    HOURS = 2
-    INTERRUPTED = 3
-    DISK = 4
+    RULE = 2
+    HOURS = 3
+    INTERRUPTED = 4
+    DISK = 5
 
 
 class Diverged(Exception):

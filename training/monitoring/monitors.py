@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from training.options.algorithm import StopOptions
+
 Row = dict[str, Any]
 
 RECENT = 5
@@ -61,11 +63,8 @@ def discriminator_guesses(recent: Sequence[Row], earlier: Sequence[Row]) -> Alar
     nothing (\"junk feedback\")."""
     found = [row["separation"] for row in (*earlier, *recent) if "separation" in row]
     now, before = found[-_LONG:], found[:-_LONG]
-    if len(before) < RECENT or abs(fmean(now) - 0.5) > _CHANCE:
+    if not only_guesses(now, before):
         return None
-    error = stdev(now) / len(now) ** 0.5
-    if error > _CHANCE / 2 or fmean(sorted(before)[-RECENT:]) < 0.5 + 3 * _CHANCE:
-        return None  # too few images to say, or D has not learned yet
     return Alarm(
         "chance",
         f"the discriminator only guesses ({fmean(now):.0%} of real images score above fakes), so "
@@ -74,6 +73,15 @@ def discriminator_guesses(recent: Sequence[Row], earlier: Sequence[Row]) -> Alar
         "discriminator (--discriminator.width, a higher --d_optimizer.lr, a lower --loss.r1, less "
         "augmentation)",
     )
+
+
+def only_guesses(now: Sequence[float], before: Sequence[float]) -> bool:
+    """Return True if the shares `now` of real images that score above fakes are those of guessing,
+    and `before` were not."""
+    if min(len(now), len(before)) < RECENT or abs(fmean(now) - 0.5) > _CHANCE:
+        return False
+    error = stdev(now) / len(now) ** 0.5  # too large: too few images to say
+    return error <= _CHANCE / 2 and fmean(sorted(before)[-RECENT:]) >= 0.5 + 3 * _CHANCE
 
 
 def vanishing_gradient(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None:
@@ -125,3 +133,34 @@ def alarms(rows: Sequence[Row]) -> list[Alarm]:
         return []
     found = (monitor(rows[-RECENT:], rows[:-RECENT]) for monitor in MONITORS)
     return [alarm for alarm in found if alarm]
+
+
+def stop_reason(rows: Sequence[Row], options: StopOptions) -> str:
+    """Return why a rule of `options` ends the run with these rows; empty: none does.
+
+    A rule counts the rows of its last so many thousand images, at least `RECENT`; the run must be
+    older than that.
+    """
+    if options.chance_kimg:
+        before, now = _split(rows, options.chance_kimg, "separation")
+        if only_guesses(now, before):
+            return (
+                f"for {options.chance_kimg:g} kimg the discriminator has only guessed "
+                f"({fmean(now):.0%} of real images score above fakes; stop.chance_kimg)"
+            )
+    if options.loss_kimg:
+        before, now = _split(rows, options.loss_kimg, "loss_d")
+        if before and len(now) >= RECENT and all(0 <= loss < options.loss for loss in now):
+            return (
+                f"for {options.loss_kimg:g} kimg the discriminator's loss has been below "
+                f"{options.loss:g} ({fmean(now):.2g}; stop.loss_kimg)"
+            )
+    return ""
+
+
+def _split(rows: Sequence[Row], kimg: float, name: str) -> tuple[list[float], list[float]]:
+    """Return the values of the rows before the last `kimg` thousand images, and since."""
+    found = [(row["seen"], row[name]) for row in rows if name in row]
+    start = found[-1][0] - kimg * 1000 if found else 0.0
+    before = [value for seen, value in found if seen <= start]
+    return before, [value for seen, value in found if seen > start]

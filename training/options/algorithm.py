@@ -112,6 +112,39 @@ class UnrollOptions:
 
 
 @dataclass(frozen=True, config=STRICT)
+class BlockOptions:
+    """Block-wise alternation: the discriminator is trained alone for `d_steps` steps, then the
+    generator for `g_steps`, while the other one does not change (0 and 0: both in each step).
+
+    Each step has a batch and latents of its own. Intervals of penalties and of path length count
+    the steps of their network.
+    """
+
+    d_steps: Number = 0
+    g_steps: Number = 0
+
+    @property
+    def cycle(self) -> int:
+        """The number of steps after which the blocks repeat; 0: no blocks."""
+        return self.d_steps + self.g_steps
+
+
+@dataclass(frozen=True, config=STRICT)
+class StopOptions:
+    """Rules that end a run before `total_kimg`, in thousands of images (0: off).
+
+    `chance_kimg`: for so long, the discriminator has told real from generated images no better
+    than by chance (its accuracy is 50 %), although it could before. `loss_kimg`: for so long, its
+    loss has been below `loss` and not below 0. Both need a few rows of `metrics.jsonl` in that
+    time.
+    """
+
+    chance_kimg: NonNegative = 0.0
+    loss_kimg: NonNegative = 0.0
+    loss: Positive = 0.01
+
+
+@dataclass(frozen=True, config=STRICT)
 class EmaOptions:
     """The moving average of the generator's weights, which generates the samples.
 

@@ -36,6 +36,7 @@ def check_compatible(config: Config) -> None:
         target_conflicts,
         _penalties,
         _updates,
+        _blocks,
         _engine,
         _graphs,
         label_conflicts,
@@ -119,6 +120,21 @@ def _updates(config: Config) -> Iterator[str]:
         reason = 'discriminator.norm "joint" works differently in the step of each network'
     if reason:
         yield f'updates: "simultaneous" trains both networks from one pass, but {reason}'
+
+
+def _blocks(config: Config) -> Iterator[str]:
+    """Check what block-wise alternation replaces."""
+    blocks = config.blocks
+    if not blocks.cycle:
+        return
+    if not (blocks.d_steps and blocks.g_steps):
+        yield "blocks: set both blocks.d_steps and blocks.g_steps, or neither"
+    if config.updates != "alternating":
+        yield f'blocks.d_steps: updates "{config.updates}" trains both networks in each step'
+    if config.n_critic != 1:
+        yield "blocks.d_steps: n_critic is the number of updates within a step; use one of both"
+    if config.fresh_latents:
+        yield "fresh_latents: has no effect with blocks, whose steps have latents of their own"
 
 
 def _style(config: Config) -> Iterator[str]:

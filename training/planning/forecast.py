@@ -129,7 +129,8 @@ def lazy_cycle(config: Config) -> int:
     loss, cycle = config.loss, 1
     if loss.gp or loss.dragan or loss.r1 or loss.r2:
         cycle = loss.interval
-    return math.lcm(cycle, loss.path_interval) if loss.path_length else cycle
+    cycle = math.lcm(cycle, loss.path_interval) if loss.path_length else cycle
+    return cycle * max(1, config.blocks.cycle)
 
 
 def is_timed(config: Config, steps: int, seconds: float) -> bool:

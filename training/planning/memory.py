@@ -18,6 +18,7 @@ from training.machine.memory import available_bytes, status_bytes
 from training.metrics.feature_networks import BATCH, load_feature_network, on_background
 from training.networks import ImageShape
 from training.optimizer import optimizers
+from training.options.algorithm import BlockOptions
 from training.planning.forecast import Forecast, checkpoint_bytes, count_parameters, moments
 from training.planning.live import Course, extended, live_meter
 from training.state import State, make_optimizer, new_state
@@ -150,7 +151,9 @@ def _step_bytes(state: State, config: Config, shape: ImageShape, ranks: Distribu
 
 
 def _step_course(state: State, config: Config, shape: ImageShape, count: int) -> Course:
-    small = replace(config, batch=count, micro_batch=0, n_critic=1, compile=False)
+    small = replace(
+        config, batch=count, micro_batch=0, n_critic=1, compile=False, blocks=BlockOptions()
+    )  # a step of both networks needs at least as much as one of either
     device = next(state.generator.parameters()).device
     images = torch.zeros((count, shape.height, shape.width, shape.channels), dtype=torch.uint8)
     batch = Batch(images.permute(0, 3, 1, 2), torch.zeros(count, dtype=torch.int64))

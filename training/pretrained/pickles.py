@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,9 @@ def _record(meta: dict[str, Any]) -> PickledObject:
 
 
 def _storage(data: bytes) -> Any:
-    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged bytes, which are refused below or here
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def _tensor(
