@@ -85,7 +85,7 @@ def iter_image_batches(
     source: ShardDataset, count: int, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
 ) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
     """Yield the dataset's first `count` images in order, uint8 (n, channels, h, w), and their
-    labels int64 (n,). The memory of the images is reused for the next batch.
+    labels int64 (n,).
 
     Raises:
         DamagedShard: unless `options` allow to skip damaged shards.
@@ -107,7 +107,7 @@ def iter_image_batches(
                 continue
             row += 1
             if row == BATCH:
-                yield torch.from_numpy(pixels).permute(0, 3, 1, 2), labels.copy()
+                yield torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2), labels.copy()
                 row = 0
         if row:
             yield torch.from_numpy(pixels[:row]).permute(0, 3, 1, 2), labels[:row].copy()

@@ -68,7 +68,7 @@ def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, b
     count = min(PLAIN_SAMPLE, source.index.nsamples)
     with TemporaryDirectory(prefix="shellgan-") as folder:
         found = iter_image_batches(source, count, replace(options, cache=folder))
-        parts = [(images.clone(), bool((labels >= 0).all())) for images, labels in found]
+        parts = [(images, bool((labels >= 0).all())) for images, labels in found]
     return torch.cat([images for images, _ in parts]), all(labelled for _, labelled in parts)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from training.config import DataOptions
 from training.metrics.fake import draw_inputs, fake_features, isolated_rng
-from training.metrics.real import cache_path, real_features
+from training.metrics.real import cache_path, iter_image_batches, real_features
 from training.networks import Generator
 from training.streaming.dataset import open_shard_dataset
 from training.streaming.shards import DamagedShard
@@ -132,3 +132,15 @@ def test_latents_are_those_of_training() -> None:
         assert torch.equal(torch.rand(1), one)
     uniform = draw_latents("uniform", 9, 3, torch.Generator().manual_seed(0), cpu)
     assert uniform.abs().max() <= 1
+
+
+def test_batches_of_images_stay_as_they_are_when_the_next_one_is_read(
+    small_shards: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.metrics.real.BATCH", 8)
+    source = open_shard_dataset(small_shards().manifest, 0)
+    read = [images for images, _ in iter_image_batches(source, 24, DataOptions())]
+    again = [images.clone() for images, _ in iter_image_batches(source, 24, DataOptions())]
+    assert len(read) == 3
+    assert not torch.equal(read[0], read[1])
+    assert torch.equal(torch.cat(read), torch.cat(again))
