@@ -95,8 +95,8 @@ def section(config: Config) -> str:
     generator, discriminator = config.generator.name, config.discriminator.name
     if not isinstance(config.method, GanMethod):
         return "Methods with further networks"
-    if generator == "stylegan2":
-        return "StyleGAN2"
+    if generator in ("stylegan2", "stylegan3"):
+        return "StyleGAN2 and StyleGAN3"
     if generator == "r3gan" or (config.loss.name == "rsgan" and config.loss.r2):
         return "R3GAN"
     if generator == "fastgan" or discriminator == "projected":
@@ -109,8 +109,8 @@ def section(config: Config) -> str:
 
 
 SECTIONS = (
-    "DCGAN and classic losses", "Conditional models", "FastGAN and Projected GAN", "StyleGAN2",
-    "R3GAN", "Methods with further networks",
+    "DCGAN and classic losses", "Conditional models", "FastGAN and Projected GAN",
+    "StyleGAN2 and StyleGAN3", "R3GAN", "Methods with further networks",
 )  # fmt: skip
 
 

@@ -9,7 +9,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from training.config import Config
 from training.optimizer import burn_in_value
 
-_COPIED = ("._u", "._v", ".w_avg", ".noise_const", ".resample_filter")
+_COPIED = (
+    "._u", "._v", ".w_avg", ".magnitude_ema", ".noise_const", ".resample_filter", ".up_filter",
+    ".down_filter", ".freqs", ".phases", ".transform",
+)  # fmt: skip
 
 
 def ema_decay(half_life_kimg: float, ramp_up: float, seen: int, batch: int) -> float:
@@ -41,9 +44,9 @@ def step_decay(config: Config, seen: int, images: int) -> float:
 class MovingAverage:
     """`average` as the moving average of `network`, including running statistics.
 
-    Counters, the mean w of a style generator (already an average), and the singular vectors of
-    spectral normalisation (whose length must not change) are copied. Both networks must keep their
-    tensors: they are looked up once.
+    Counters, constants, what is an average already (the mean w of a style generator), and the
+    singular vectors of spectral normalisation (whose length must not change) are copied. Both
+    networks must keep their tensors: they are looked up once.
     """
 
     def __init__(self, average: nn.Module, network: nn.Module) -> None:

@@ -24,9 +24,10 @@ from training.techniques import (
     Target,
     Weights,
     add_noise,
+    blur_images,
     draw_targets,
+    fading,
     for_each_logit,
-    noise_scale,
     pack,
     unpack,
     unroll,
@@ -146,12 +147,13 @@ class GanLoss:
         real = pack(real, self._packing)
         yield from self._penalties((real, real), (labels, labels))
 
-    def scheduled(self) -> tuple[float, float]:
+    def scheduled(self) -> tuple[float, float, float]:
         """Return the numbers that follow from images seen: the standard deviation of the instance
-        noise and the factor of the penalties."""
+        noise, the factor of the penalties, and the width of the blur."""
         options, burn_in, seen = self._config.augment, self._config.burn_in, self._state.seen
-        noise = noise_scale(options.noise, options.noise_kimg, seen)
-        return noise, burn_in_value(burn_in, 1.0, burn_in.penalty, seen)
+        noise = fading(options.noise, options.noise_kimg, seen)
+        blur = 0.0 if self._config.init_from else fading(options.blur, options.blur_kimg, seen)
+        return noise, burn_in_value(burn_in, 1.0, burn_in.penalty, seen), blur
 
     def penalty_weight(self, name: str) -> float:
         """Return the weight of a penalty in the steps in which it is applied."""
@@ -168,8 +170,9 @@ class GanLoss:
         """
         with self.autocast():
             p = self.controller.p(self._state.scalars)
-            images = self.augmentation(unpack(samples, self._packing), p, self._random)
-            images = add_noise(images, self.scheduled()[0], self._random)
+            noise, _, blur = self.scheduled()
+            images = blur_images(unpack(samples, self._packing), blur)
+            images = add_noise(self.augmentation(images, p, self._random), noise, self._random)
             samples = pack(images, self._packing)
             # the memory format of the networks; a convolution would convert slowly
             if self._config.channels_last:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from training.seeds import derive
 
@@ -32,9 +33,9 @@ def fixed_latents(kind: str, count: int, z_dim: int, seed: int, device: torch.de
     return draw_latents(kind, count, z_dim, random, torch.device("cpu")).to(device)
 
 
-def noise_scale(start: float, kimg: float, seen: int) -> float:
-    """Return the standard deviation of instance noise (Sønderby 2017; Arjovsky 2017) after `seen`
-    images: linear from `start` to 0 at `kimg` thousand (0: constant)."""
+def fading(start: float, kimg: float, seen: int) -> float:
+    """Return the standard deviation of instance noise (Sønderby 2017; Arjovsky 2017), or the width
+    of a blur, after `seen` images: linear from `start` to 0 at `kimg` thousand (0: constant)."""
     return start * max(0.0, 1 - seen / (kimg * 1000)) if kimg else start
 
 
@@ -45,6 +46,24 @@ def add_noise(images: Tensor, scale: float, random: torch.Generator) -> Tensor:
     # drawn in float32, so that the noise does not depend on the precision of the images
     noise = torch.empty_like(images, dtype=torch.float32).normal_(0, scale, generator=random)
     return images + noise.to(images.dtype)
+
+
+def blur_images(images: Tensor, width: float) -> Tensor:
+    """Blur `images` (n, c, h, w) with weights 2^−(x / `width`)², x being the distance in pixels, up
+    to three widths (Karras et al. 2021, appendix F); outside of an image is mid-gray (0)."""
+    reach = int(3 * width)
+    if not reach:
+        return images
+    with torch.autocast(images.device.type, enabled=False):
+        steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+        row = torch.exp2(-(steps / width).square())
+        row, channels = row / row.sum(), images.shape[1]
+        for shape in ((1, 1, -1, 1), (1, 1, 1, -1)):
+            kernel = row.view(shape)
+            around = kernel.shape[2] // 2, kernel.shape[3] // 2
+            weight = kernel.expand(channels, -1, -1, -1)
+            images = conv2d(images, weight, padding=around, groups=channels)
+    return images
 
 
 def pack(images: Tensor, size: int) -> Tensor:

@@ -11,8 +11,10 @@ import torch
 from training import checkpoint
 from training.config import Config
 from training.networks import ImageShape, build_generator
+from training.networks.stylegan2.generator import StyledGenerator
 from training.options.architectures import DcganGenerator, StyleGan2Generator
 from training.options.resolve import flatten
+from training.options.styled import StyleGan3Generator
 
 LABELS = ("cone", "whelk")
 TABLES: dict[str, Any] = {
@@ -22,7 +24,11 @@ TABLES: dict[str, Any] = {
     "stylegan2": StyleGan2Generator(
         channel_base=512, channel_max=16, w_dim=12, z_dim=8, mapping_layers=2, condition="embedding"
     ),
-}
+    "stylegan3": StyleGan3Generator(
+        channel_base=128, channel_max=16, w_dim=12, z_dim=8, layers=4, margin=4,
+        condition="embedding",
+    ),
+}  # fmt: skip
 
 
 def make_run(folder: Path, kind: str, location: str = "", channels: int = 3) -> Path:
@@ -34,13 +40,14 @@ def make_run(folder: Path, kind: str, location: str = "", channels: int = 3) -> 
         "channels": channels, "labels": list(LABELS), "height": 16, "width": 16,
     }  # fmt: skip
     generator = build_generator(config.generator, ImageShape(16, 16, channels, len(LABELS)))
+    styled = isinstance(generator, StyledGenerator)
     with torch.no_grad():
         for name, value in generator.named_parameters():
-            if kind != "stylegan2" and value.dim() > 1:
+            if not styled and value.dim() > 1:
                 value.copy_(torch.randn_like(value) * 0.2)
             elif name.endswith("noise_strength"):
                 value.fill_(0.3)
-        if kind == "stylegan2":
+        if styled:
             latents = torch.randn(500, generator.z_dim)
             ws = generator.eval().mapping(latents, torch.zeros(500, dtype=torch.int64))
             generator.w_avg.copy_(ws[:, 0].mean(dim=0))

@@ -111,6 +111,9 @@ FAMILIES = {
     "dcgan64": {**_SMALL, "discriminator.spectral": "true", "loss.r1": "1"},
     "sngan": {**_SMALL, "resolution": "32", "generator.spectral": "true", "n_critic": "1"},
     "stylegan2-64": _CHANNELS,
+    "stylegan3-t-1024": {
+        **_CHANNELS, "generator.layers": "4", "generator.margin": "4", "data.mirror": "false",
+    },
     "r3gan64": {"resolution": "16", "micro_batch": "4", "burn_in.beta2": "0",
                 "generator.widths": "[16, 16, 16]",
                 "discriminator.widths": "[16, 16, 16]"},

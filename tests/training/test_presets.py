@@ -40,6 +40,7 @@ NARROW = {
     "mlp": [("widths", "[8, 8]")],
     "resnet": [("width", "2")],
     "stylegan2": [("channel_max", "4")],
+    "stylegan3": [("channel_max", "4")],
     "r3gan": [("widths", "[4]"), ("blocks", "[1]")],
     "fastgan": [("width", "2")],
     "projected": [("width", "8"), ("size", "64")],
@@ -67,7 +68,7 @@ class HostReads(TorchDispatchMode):
     """
 
     CPU_VALUES = (
-        "training/augmentation/", "training/networks/stylegan2/synthesis.py", "torch/_tensor.py",
+        "training/augmentation/", "training/networks/stylegan2/generator.py", "torch/_tensor.py",
         "training/networks/fastgan.py", "training/techniques.py",
     )  # fmt: skip
 

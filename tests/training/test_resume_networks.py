@@ -22,6 +22,9 @@ CPU = torch.device("cpu")
 FASTGAN: dict[str, Any] = {"name": "fastgan", "width": 4, "z_dim": 8}
 R3GAN: dict[str, Any] = {"name": "r3gan", "widths": [8], "blocks": [1]}
 STYLEGAN2: dict[str, Any] = {"name": "stylegan2", "channel_max": 8}
+STYLEGAN3: dict[str, Any] = {
+    "name": "stylegan3", "channel_max": 4, "z_dim": 8, "w_dim": 8, "layers": 4, "margin": 4,
+}  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {
     "fastgan-l1": {
         "generator": FASTGAN,
@@ -60,6 +63,16 @@ KINDS: dict[str, dict[str, Any]] = {
             "r1": 1.0, "interval": 3, "own_step": True, "path_length": 2.0, "path_interval": 2,
         },
         "augment": {"ada": "bgc", "ada_interval": 2, "ada_kimg": 0.1},
+    },
+    "stylegan3": {
+        "generator": STYLEGAN3 | {"condition": "embedding", "style_mixing_prob": 0.5},
+        "discriminator": STYLEGAN2 | {"condition": "projection"},
+        "loss": {"r1": 1.0, "interval": 3, "path_length": 2.0, "path_interval": 2},
+        "augment": {"blur": 2.0, "blur_kimg": 0.03},
+    },
+    "stylegan3-rotation": {
+        "generator": STYLEGAN3 | {"equivariance": "rotation"},
+        "discriminator": STYLEGAN2,
     },
 }  # fmt: skip
 

@@ -7,8 +7,10 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import correlate1d
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -23,9 +25,10 @@ from training.state import State, new_state
 from training.step import Step
 from training.techniques import (
     add_noise,
+    blur_images,
     draw_latents,
     draw_targets,
-    noise_scale,
+    fading,
     pack,
     replay,
     unpack,
@@ -132,10 +135,10 @@ def test_one_sided_smoothing_is_the_formula() -> None:
 
 
 def test_noise_falls_linearly_to_nothing() -> None:
-    assert [noise_scale(0.4, 10, seen) for seen in (0, 2500, 5000, 10000, 20000)] == (
+    assert [fading(0.4, 10, seen) for seen in (0, 2500, 5000, 10000, 20000)] == (
         pytest.approx([0.4, 0.3, 0.2, 0.0, 0.0])
     )
-    assert noise_scale(0.4, 0, 10**9) == 0.4
+    assert fading(0.4, 0, 10**9) == 0.4
 
 
 def test_noise_has_its_scale_in_every_precision() -> None:
@@ -156,6 +159,31 @@ def test_a_step_blurs_real_and_fake_less_and_less() -> None:
         plain.step()
         for noisy, clean in list(zip(world.saw, plain.saw, strict=True))[:2]:  # real, then fake
             assert (noisy - clean).std().item() == pytest.approx(expected, rel=0.05, abs=1e-6)
+
+
+def test_blur_is_a_normalised_gaussian_along_both_axes() -> None:
+    images = torch.randn(2, 3, 9, 12, dtype=torch.float64)
+    row = 2.0 ** -((np.arange(-4, 5) / 1.5) ** 2)
+    wanted = images.numpy()
+    for axis in (2, 3):
+        wanted = correlate1d(wanted, row / row.sum(), axis, mode="constant")
+    np.testing.assert_allclose(blur_images(images, 1.5).numpy(), wanted, atol=1e-12)
+    assert blur_images(images, 0.3) is images
+
+
+@pytest.mark.parametrize("start", ["", "runs/other"])
+def test_a_step_blurs_all_images_less_and_less(start: str) -> None:
+    """As noise above; not those of a training that starts with weights."""
+    options = {"augment": {"blur": 2.0, "blur_kimg": 0.016}, "init_from": start}
+    world, plain = World(options), World({})
+    for width in (2.0, 1.0, 0.0):
+        world.state.generator.load_state_dict(plain.state.generator.state_dict())
+        world.saw.clear()
+        plain.saw.clear()
+        world.step()
+        plain.step()
+        for found, clean in list(zip(world.saw, plain.saw, strict=True))[:2]:  # real, then fake
+            torch.testing.assert_close(found, clean if start else blur_images(clean, width))
 
 
 # Noise and dropout in the generator
@@ -464,6 +492,7 @@ RESUMED: dict[str, dict[str, Any]] = {
     "plain": {},
     "labels": {"label_real": [0.7, 1.2], "label_fake": [0.0, 0.3], "label_flip": 0.1},
     "noise": {"augment": {"noise": 0.3, "noise_kimg": 0.1}},
+    "blur": {"augment": {"blur": 2.0, "blur_kimg": 0.1}},
     "disturbed": {"generator": {"noise": 0.1, "dropout": 0.3, "dropout_at_test": True},
                   "discriminator": {"dropout": 0.3}},
     "spectral": {"discriminator": {"spectral": True}, "generator": {"spectral": True}},

@@ -25,6 +25,7 @@ from training.networks.projected import projected_discriminator
 from training.networks.r3gan import r3gan_discriminator, r3gan_generator
 from training.networks.resnet import resnet_discriminator, resnet_generator
 from training.networks.stylegan2 import stylegan2_discriminator, stylegan2_generator
+from training.networks.stylegan3 import stylegan3_generator
 
 __all__ = [
     "DISCRIMINATORS",
@@ -47,6 +48,7 @@ GENERATORS: dict[str, Callable[[Any, ImageShape], Generator]] = {
     "r3gan": r3gan_generator,
     "resnet": resnet_generator,
     "stylegan2": stylegan2_generator,
+    "stylegan3": stylegan3_generator,
 }
 DISCRIMINATORS: dict[str, Callable[[Any, ImageShape, int], Discriminator]] = {
     "dcgan": dcgan_discriminator,

@@ -170,7 +170,9 @@ class AugmentOptions:
     images.
 
     `noise` is the standard deviation of Gaussian noise on the images (whose range is 2), which
-    decays linearly to 0 at `noise_kimg` thousand images (0: constant; Sønderby 2017).
+    decays linearly to 0 at `noise_kimg` thousand images (0: constant; Sønderby 2017). `blur` is the
+    width in pixels of a Gaussian blur of all images that the discriminator sees, which decays in
+    the same way at `blur_kimg` (Karras et al. 2021, appendix F); with `init_from` there is none.
     """
 
     policy: tuple[Literal["color", "translation", "cutout"], ...] = ()
@@ -181,3 +183,5 @@ class AugmentOptions:
     ada_interval: Count = 4
     noise: NonNegative = 0.0
     noise_kimg: NonNegative = 0.0
+    blur: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    blur_kimg: NonNegative = 0.0

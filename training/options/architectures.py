@@ -15,7 +15,6 @@ from training.options.base import (
     ConvWidthOptions,
     Count,
     DiscriminatorOptions,
-    Fraction,
     GeneratorOptions,
     Layers,
     NonNegative,
@@ -32,6 +31,7 @@ from training.options.efficient import (
     FastganGenerator,
     ProjectedDiscriminator,
 )
+from training.options.styled import StyledGeneratorOptions, StyleGan3Generator
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -131,26 +131,18 @@ class StyleGan2WidthOptions:
 
 
 @dataclass(frozen=True, config=STRICT)
-class StyleGan2Generator(StyleGan2WidthOptions, UnsupportedGeneratorOptions):
+class StyleGan2Generator(
+    StyleGan2WidthOptions, StyledGeneratorOptions, UnsupportedGeneratorOptions
+):
     """The generator of StyleGAN2 (Karras 2020a) as in StyleGAN2-ADA (Karras 2020b).
 
-    `mapping_layers` layers of `w_dim` units, trained at `mapping_lr_multiplier` times the learning
-    rate, map latents to w; labels enter by a learned `embedding`. `w_avg_beta` is the decay of the
-    mean w, `style_mixing_prob` the fraction of samples with a second w from a random layer on.
     `style` is weight `demodulation`, or `adain` (StyleGAN, Karras 2019). `noise_mode`: `random`
-    while training and fixed when sampling, always fixed (`const`), or `none`. `z_dim` latents are
-    noise. `condition`: labels enter, or do not. `architecture` is how the image leaves the blocks:
-    summed over them (`skip`), of residual blocks (`resnet`), or of the last one (`orig`).
+    while training and fixed when sampling, always fixed (`const`), or `none`. `architecture` is how
+    the image leaves the blocks: summed over them (`skip`), of residual blocks (`resnet`), or of the
+    last one (`orig`).
     """
 
     name: Literal["stylegan2"] = "stylegan2"
-    z_dim: Count = 512
-    w_dim: Count = 512
-    condition: Literal["none", "embedding"] = "none"
-    mapping_layers: Layers = 8
-    mapping_lr_multiplier: Positive = 0.01
-    w_avg_beta: Fraction = 0.995
-    style_mixing_prob: Fraction = 0.9
     architecture: Literal["skip", "resnet", "orig"] = "skip"
     style: Literal["demodulation", "adain"] = "demodulation"
     noise_mode: Literal["random", "const", "none"] = "random"
@@ -230,8 +222,9 @@ AnyGeneratorOptions = Annotated[
     | Annotated[ResnetGenerator, Tag("resnet")]
     | Annotated[R3ganGenerator, Tag("r3gan")]
     | Annotated[FastganGenerator, Tag("fastgan")]
-    | Annotated[StyleGan2Generator, Tag("stylegan2")],
-    _choice("dcgan", "fastgan", "mlp", "r3gan", "resnet", "stylegan2"),
+    | Annotated[StyleGan2Generator, Tag("stylegan2")]
+    | Annotated[StyleGan3Generator, Tag("stylegan3")],
+    _choice("dcgan", "fastgan", "mlp", "r3gan", "resnet", "stylegan2", "stylegan3"),
 ]
 AnyDiscriminatorOptions = Annotated[
     Annotated[DcganDiscriminator, Tag("dcgan")]

@@ -11,12 +11,12 @@ from training.options.architectures import (
     DcganDiscriminator,
     R3ganDiscriminator,
     R3ganGenerator,
-    StyleGan2Generator,
     code_count,
 )
 from training.options.efficient import FastganDiscriminator, ProjectedDiscriminator  # fmt: skip
 from training.options.losses import LOSSES_WITH_TARGETS
 from training.options.method_rules import method_conflicts
+from training.options.styled import StyledGeneratorOptions
 from training.options.target_rules import (
     label_conflicts,
     packing_conflicts,
@@ -139,7 +139,7 @@ def _blocks(config: Config) -> Iterator[str]:
 
 def _style(config: Config) -> Iterator[str]:
     """Check options of style generators, and penalties with steps of their own."""
-    loss, styled = config.loss, isinstance(config.generator, StyleGan2Generator)
+    loss, styled = config.loss, isinstance(config.generator, StyledGeneratorOptions)
     if loss.path_length and not styled:
         yield 'loss.path_length: needs a style generator; set generator.name to "stylegan2"'
     if loss.own_step and not (loss.r1 or loss.dragan):
@@ -148,7 +148,9 @@ def _style(config: Config) -> Iterator[str]:
         yield "loss.own_step: not supported with loss.gp and loss.r2, which need fake images"
     if loss.own_step and config.unroll.steps:
         yield "loss.own_step: not supported with unroll.steps"
-    mixes = isinstance(config.generator, StyleGan2Generator) and config.generator.style_mixing_prob
+    mixes = (
+        isinstance(config.generator, StyledGeneratorOptions) and config.generator.style_mixing_prob
+    )
     if mixes and config.latent == "uniform":
         yield 'latent: "uniform" is not supported with style mixing, which uses Gaussian latents'
 
@@ -185,7 +187,7 @@ def _graphs(config: Config) -> Iterator[str]:
     if config.augment.ada:
         yield "cuda_graphs: the random numbers of augment.ada come from the CPU"
     generator, discriminator = config.generator, config.discriminator
-    if isinstance(generator, StyleGan2Generator) and generator.style_mixing_prob:
+    if isinstance(generator, StyledGeneratorOptions) and generator.style_mixing_prob:
         yield "cuda_graphs: the CPU chooses mixed styles; set generator.style_mixing_prob to 0"
     if isinstance(discriminator, FastganDiscriminator) and discriminator.reconstruction != "none":
         yield (
@@ -273,3 +275,5 @@ def _unused_options(config: Config) -> Iterator[str]:
         yield "augment.p: has no effect without augment.ada"
     if config.augment.noise_kimg and not config.augment.noise:
         yield "augment.noise_kimg: has no effect without augment.noise"
+    if config.augment.blur_kimg and not config.augment.blur:
+        yield "augment.blur_kimg: has no effect without augment.blur"

@@ -19,7 +19,7 @@ from training.pretrained.inference import load_generator
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["labelled", "spectral", "stylegan2"])
+@pytest.mark.parametrize("kind", ["labelled", "spectral", "stylegan2", "stylegan3"])
 def test_onnx_is_the_generator(kind: str, run_of: Callable[..., Path], tmp_path: Path) -> None:
     run, out = run_of(kind), tmp_path / "out"
     assert export.main([str(run), "--format", "onnx", "--out", str(out)]) == 0

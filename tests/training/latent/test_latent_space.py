@@ -22,6 +22,7 @@ from training.options.architectures import (
     StyleGan2Generator,
 )
 from training.options.efficient import FastganGenerator
+from training.options.styled import StyleGan3Generator
 
 TABLES: dict[str, Any] = {
     "dcgan": DcganGenerator(width=4, z_dim=8),
@@ -33,6 +34,9 @@ TABLES: dict[str, Any] = {
     "r3gan": R3ganGenerator(widths=(16,), blocks=(1,), z_dim=8),
     "stylegan2": StyleGan2Generator(
         channel_base=256, channel_max=16, w_dim=12, z_dim=8, mapping_layers=2
+    ),
+    "stylegan3": StyleGan3Generator(
+        channel_base=64, channel_max=16, w_dim=12, z_dim=8, layers=4, margin=4
     ),
 }
 SHAPE = ImageShape(16, 16, 3, 3)

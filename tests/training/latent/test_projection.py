@@ -19,6 +19,7 @@ from training.latent.projection import (
 from training.latent.space import LatentSpace, build_latent_space
 from training.networks import ImageShape, build_generator
 from training.options.architectures import DcganGenerator, StyleGan2Generator
+from training.options.styled import StyleGan3Generator
 
 SHAPE = ImageShape(16, 16, 3)
 
@@ -30,12 +31,16 @@ def made(kind: str) -> LatentSpace:
         table = StyleGan2Generator(
             channel_base=256, channel_max=16, w_dim=12, z_dim=8, mapping_layers=2
         )
+    if kind == "stylegan3":
+        table = StyleGan3Generator(
+            channel_base=64, channel_max=16, w_dim=12, z_dim=8, layers=4, margin=4
+        )
     generator = build_generator(table, SHAPE).eval().requires_grad_(False)
     return build_latent_space(generator, "gaussian", 0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["dcgan", "stylegan2"])
+@pytest.mark.parametrize("kind", ["dcgan", "stylegan2", "stylegan3"])
 @pytest.mark.parametrize("each_layer", [False, True])
 def test_a_generated_picture_is_found_again(kind: str, each_layer: bool) -> None:
     space, label = made(kind), torch.zeros(1, dtype=torch.int64)

@@ -73,6 +73,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
      "discriminator.packing"),
     ({"generator": {"dropout_at_test": True}}, "generator.dropout_at_test"),
     ({"augment": {"noise_kimg": 3}}, "augment.noise_kimg"),
+    ({"augment": {"blur_kimg": 3}}, "augment.blur_kimg"),
     ({"burn_in": {"kimg": 5}}, "burn_in.kimg: has no effect"),
     ({"burn_in": {"lr": 0.5}}, "burn_in: has no effect without"),
     ({"burn_in": {"kimg": 5, "penalty": 0.1}}, "burn_in.penalty"),

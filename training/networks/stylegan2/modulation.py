@@ -28,7 +28,7 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     return (styles.square() @ energy.t() + 1e-8).rsqrt()
 
 
-class _Affine(torch.autograd.Function):
+class Affine(torch.autograd.Function):
     """scales · images + offsets: (n, c, h, w), (n, c, 1, 1), (c, 1, 1).
 
     The derivative of PyTorch's `addcmul` would first copy the images.
@@ -46,7 +46,7 @@ class _Affine(torch.autograd.Function):
         return gradient * scales, by_scales, gradient.sum(dim=(0, 2, 3))[:, None, None]
 
 
-class _Mixture(torch.autograd.Function):
+class Mixture(torch.autograd.Function):
     """One matrix per sample (n, out, in) times pixels (n, p, in): (n, out, p).
 
     All derivatives with respect to the pixels keep their layout; those of PyTorch's `bmm` do not.
@@ -109,7 +109,7 @@ class SynthesisLayer(nn.Module):
         else:
             images = conv2d(images, weight, padding=1)
         scales, bias = scales.to(images.dtype), (self.bias * factor).to(images.dtype)
-        images = _Affine.apply(images, scales[:, :, None, None], bias[:, None, None])
+        images = Affine.apply(images, scales[:, :, None, None], bias[:, None, None])
         # after the operation it commutes with, which has fewer pixels
         if self.up and self.economical:
             images = interpolate(images, scale_factor=2, mode="bilinear")
@@ -147,7 +147,7 @@ class ToRGBLayer(nn.Module):
             styles = self.affine(w.to(self.affine.weight.dtype)) * self.weight_gain
             matrices = styles[:, None] * self.weight[:, :, 0, 0]
         pixels = images.permute(0, 2, 3, 1).flatten(1, 2)  # channels_last memory format
-        mixed: Tensor = _Mixture.apply(matrices.to(images.dtype), pixels)
+        mixed: Tensor = Mixture.apply(matrices.to(images.dtype), pixels)
         count, _, height, width = images.shape
         images = mixed.view(count, -1, height, width) + self.bias[:, None, None].to(images.dtype)
         return limit(images, self.clamp)
