@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.contract import project_root
+from pipeline.contract import UserError, project_root
 from shellgan.arguments import MAX_SEED, check_choice, check_count, check_truncation
 from shellgan.datasets import Dataset, absolute_location
 from shellgan.images import Pixels, to_pil
@@ -126,6 +126,7 @@ class Model:
         label: str | int | None = None,
         seed: int = 0,
         on_step: Callable[[int, float], None] | None = None,
+        encoder: bool = False,
     ) -> ProjectedImage:
         """Find the latents whose image is nearest to `image`: a file, or an upright image, as an
         array uint8 (height, width, channels) or a PIL image. Its central crop is used.
@@ -135,13 +136,16 @@ class Model:
             w_plus: find a w for each layer, which is closer to the image and less natural.
             distance: by the features of a network, or by pixels at several sizes.
             on_step: called with the number of the step and the distance.
+            encoder: start at the latent of the run's encoder, not at the mean.
 
         Raises:
-            UserError: it is not an image, a value is out of range, or the generator has no such
-                label.
+            UserError: it is not an image, a value is out of range, the generator has no such
+                label, or the run no encoder.
         """
         steps, seed = check_count("steps", steps, 1), check_count("seed", seed, 0, MAX_SEED)
         check_choice("distance", distance, ("features", "pixels"))
+        if encoder and self.trained.encoder is None:
+            raise UserError("encoder: the run has none; train with method.name bigan or vae-gan")
         if isinstance(image, str | Path):
             target = read_target(Path(image), self.trained)
         else:
@@ -151,7 +155,7 @@ class Model:
         number = torch.tensor([self._label(label) or 0], device=space.device)
         found = project(
             space, target, choose_distance(distance, space.device), number, Schedule(steps),
-            w_plus, seed, on_step,
+            w_plus, seed, on_step, encoder,
         )  # fmt: skip
         pixels = ((found.image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return ProjectedImage(

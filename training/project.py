@@ -57,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "(default: features)",
     )  # fmt: skip
     made.add_argument(
+        "--encoder", action="store_true",
+        help="start at the latent of the run's encoder, not at the mean (for runs with the method "
+        "bigan or vae-gan)",
+    )  # fmt: skip
+    made.add_argument(
         "--ws", type=Path, metavar="FILE", help="also write the latents found (.safetensors)"
     )
     add_seed(made, "the noise that is added to w")
@@ -83,12 +88,16 @@ def write_projection(args: argparse.Namespace) -> None:
     space = trained.space
     if args.w_plus and not space.has_mapping:
         raise UserError(f"--w-plus: the generator of {trained.name} has no mapping")
+    if args.encoder and trained.encoder is None:
+        raise UserError(
+            f"--encoder: {trained.name} has no encoder; train with method.name bigan or vae-gan"
+        )
     label = torch.tensor([label_number(trained, args.label)], device=space.device)
     target = read_target(args.image, trained)
     distance = choose_distance(args.distance, space.device)
     found = project(
         space, target, distance, label, Schedule(args.steps), args.w_plus, args.seed,
-        on_step=_progress_printer(args.steps),
+        on_step=_progress_printer(args.steps), encoded=args.encoder,
     )  # fmt: skip
     both = torch.cat([target, found.image.clamp(-1, 1)])
     images = ((both + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
@@ -97,7 +106,8 @@ def write_projection(args: argparse.Namespace) -> None:
         from safetensors.torch import save
 
         write_atomic(args.ws, save({"ws": found.ws.contiguous().cpu()}))
-    print(f"distance {found.distance:.4g}; of the mean image {found.initial_distance:.4g}")
+    start = "encoder's" if args.encoder else "mean"
+    print(f"distance {found.distance:.4g}; of the {start} image {found.initial_distance:.4g}")
     print(args.out)
 
 

@@ -131,6 +131,7 @@ def write_report(run: Run, rows: list[Row], extras: ReportExtras = ReportExtras(
             cost=extras.seconds / 3600 * described["config"]["price_per_hour"],
             interpolations=_shown(extras.figures.interpolations) if extras.figures else "",
             nearest=_shown(extras.figures.nearest) if extras.figures else "",
+            rebuilt=_shown(extras.figures.rebuilt) if extras.figures else "",
             nearest_pool=extras.figures.nearest_pool if extras.figures else 0,
             card=card_html(described["dataset"]["location"]),
             data=json.dumps({"frames": frames, "curves": curves(rows)}).replace("<", "\\u003c"),

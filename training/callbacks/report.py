@@ -36,8 +36,10 @@ class ReportCallback(Callback):
         """Generate the figures, and let a thread write the report."""
         loop, samples = self.loop, self.loop.samples
         with self._cadence.timed():
-            average = loop.state.g_ema.eval()
-            space = build_latent_space(average, loop.config.latent, loop.source.classes)
+            state, encoder = loop.state, loop.state.averages.get("encoder")
+            space = build_latent_space(
+                state.g_ema.eval(), loop.config.latent, loop.source.classes, encoder
+            )
             make = self._figures.latest(space, samples.latents, samples.labels, final)
             rows, seconds = list(loop.history.rows), loop.seconds_before + loop.seconds
 

@@ -91,7 +91,7 @@ def load_discriminators(
     joint = is_semi_supervised(options)
     saw = options.condition != "none" or options.classifier or joint
     saw = saw and not config.data.labelled
-    further = load_further_network("classifier", config, shape, values, str(run.folder))
+    further = load_further_network("classifier", config, shape, values["state"], str(run.folder))
     if further is not None:
         further.to(device)
     return ProbedDiscriminator(trained, fresh, saw, joint, further), config

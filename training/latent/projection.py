@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -53,7 +53,8 @@ class Schedule:
 @dataclass(frozen=True)
 class Projection:
     """`ws` (1, num_ws, w_dim) of the nearest image found, that `image` (1, channels, h, w), its
-    `distance` to the target, and `initial_distance`, that of the mean image."""
+    `distance` to the target, and `initial_distance`, that of the image at the start: the mean
+    image, or the encoder's."""
 
     ws: Tensor
     image: Tensor
@@ -101,12 +102,17 @@ def project(
     w_plus: bool = False,
     seed: int = 0,
     on_step: Callable[[int, float], None] | None = None,
+    encoded: bool = False,
 ) -> Projection:
     """Find the w (or, with `w_plus`, one w per layer: W+) whose image is nearest to `target` (1,
     channels, h, w) by `distance`.
 
-    `on_step` is called with (step, distance) at every step.
+    `on_step` is called with (step, distance) at every step. The optimisation starts at the mean w,
+    or with `encoded` at the latent that the encoder gives, without noise, which would lead away
+    from it.
     """
+    if encoded:
+        schedule = replace(schedule, noise=0.0)
     space = space.at(copy.deepcopy(space.generator))  # its noise changes
     noises = noise_inputs(space.generator)
     random = torch.Generator().manual_seed(seed)
@@ -114,10 +120,13 @@ def project(
         noise.copy_(torch.randn(noise.shape, generator=random)).requires_grad_()
     spread = w_std(space, label)
     count = space.num_ws if w_plus else 1
-    w = space.w_avg.repeat(1, count, 1).requires_grad_()
+    start_ws = space.w_avg.repeat(1, space.num_ws, 1)
+    if encoded:
+        start_ws = space.encode(target, label)
+    w = start_ws[:, :count].clone().requires_grad_()
     optimizer = torch.optim.Adam([w, *noises], lr=schedule.rate, betas=(0.9, 0.999))
     with torch.no_grad():
-        ws = space.w_avg.repeat(1, space.num_ws, 1)
+        ws = start_ws
         image = space.synthesize(ws, label)
         start = float(distance(image, target))
     best = Projection(ws, image, start, start)

@@ -45,6 +45,8 @@ class LatentSpace:
     num_ws: int
     w_dim: int
     w_avg: Tensor
+    encoder: nn.Module | None = None
+    """Images → the `Posterior` of their latents, if it was trained with the generator."""
 
     @property
     def has_mapping(self) -> bool:
@@ -60,6 +62,13 @@ class LatentSpace:
         if isinstance(self.generator, StyleGenerator):
             return self.generator.mapping(latents, labels)
         return latents[:, None]
+
+    def encode(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the ws (n, num_ws, w_dim) of images (n, channels, height, width) in [-1, 1], by
+        the mean of the encoder's distribution."""
+        assert self.encoder is not None
+        with torch.no_grad():
+            return self.map(self.encoder(images).mean, labels)
 
     def synthesize(self, ws: Tensor, labels: Tensor) -> Tensor:
         """ws (n, num_ws, w_dim) → images float32 (n, channels, height, width) in [-1, 1]; labels
@@ -92,14 +101,16 @@ class LatentSpace:
         return replace(self, generator=generator)
 
 
-def build_latent_space(generator: Generator, latent: str, classes: int) -> LatentSpace:
-    """Build the latent space of a generator in evaluation mode."""
+def build_latent_space(
+    generator: Generator, latent: str, classes: int, encoder: nn.Module | None = None
+) -> LatentSpace:
+    """Build the latent space of a generator in evaluation mode, and of its encoder, if any."""
     if isinstance(generator, StyleGenerator):
-        mean = generator.w_avg.detach().float()
-        return LatentSpace(generator, latent, classes, generator.num_ws, len(mean), mean)
-    device = next(generator.parameters()).device
-    mean = torch.zeros(generator.z_dim, device=device)
-    return LatentSpace(generator, latent, classes, 1, generator.z_dim, mean)
+        mean, count = generator.w_avg.detach().float(), generator.num_ws
+    else:
+        device = next(generator.parameters()).device
+        mean, count = torch.zeros(generator.z_dim, device=device), 1
+    return LatentSpace(generator, latent, classes, count, len(mean), mean, encoder)
 
 
 def style_weights(space: LatentSpace) -> list[Tensor]:

@@ -69,6 +69,11 @@ FURTHER_NETWORKS: dict[str, Builder] = {
 """The builders by the name of the method."""
 
 
+def has_further_networks(config: Config) -> bool:
+    """Return True if the method of `config` has networks beside generator and discriminator."""
+    return FURTHER_NETWORKS[config.method.name] is not _none
+
+
 def build_further(
     config: Config, shape: ImageShape, generator: Generator, discriminator: Discriminator
 ) -> Networks:

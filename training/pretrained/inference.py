@@ -18,7 +18,7 @@ from training.checkpoint_check import tensors as checked
 from training.config import Config
 from training.latent.space import LatentSpace, build_latent_space
 from training.networks import Generator, ImageShape, build_discriminator, build_generator
-from training.networks.further import build_further
+from training.networks.further import build_further, has_further_networks
 from training.options.architectures import StyleGan2Discriminator, code_count
 from training.options.resolve import replace_known, unflatten
 from training.pretrained.nvlabs import read_nvlabs_pickle
@@ -43,6 +43,8 @@ class TrainedGenerator:
     config: Config
     dataset: dict[str, Any]
     folder: Path
+    encoder: nn.Module | None = None
+    """The averaged encoder, if the run has trained one."""
 
     @property
     def classes(self) -> int:
@@ -55,7 +57,7 @@ class TrainedGenerator:
 
     @property
     def space(self) -> LatentSpace:
-        return build_latent_space(self.generator, self.latent, self.classes)
+        return build_latent_space(self.generator, self.latent, self.classes, self.encoder)
 
     @property
     def name(self) -> str:
@@ -78,12 +80,14 @@ def load_generator(run_name: str, device: torch.device) -> TrainedGenerator:
     described = read_config(run)
     config, dataset = unflatten(described["config"], str(run.config)), described["dataset"]
     labels = tuple(dataset["labels"])
-    weights, seen = _weights(run, described, which)
+    values = _read(run, described, which)
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], len(labels))
-    generator = build_fitting(config.generator, shape, weights, str(run.folder)).to(device)
+    generator = build_fitting(config.generator, shape, values["average"], str(run.folder))
+    encoder = load_further_network("encoder", config, shape, values, str(run.folder))
     return TrainedGenerator(
-        generator, config.latent, labels, seen, shape, config, dataset, run.folder
-    )
+        generator.to(device), config.latent, labels, values["seen"], shape, config, dataset,
+        run.folder, encoder if encoder is None else encoder.to(device),
+    )  # fmt: skip
 
 
 def _published(path: Path, device: torch.device) -> TrainedGenerator:
@@ -128,20 +132,24 @@ def build_fitting(
 
 
 def load_further_network(
-    name: str, config: Config, shape: ImageShape, values: Mapping[str, Any], where: str
+    name: str, config: Config, shape: ImageShape, state: Mapping[str, Any], where: str
 ) -> nn.Module | None:
-    """Build the moving average of a further network of a run from the values of a checkpoint, on
-    the CPU, in evaluation mode. Return None if the run's method has no network of this name.
+    """Build the moving average of a further network of a run, on the CPU, in evaluation mode, from
+    the `state` in a checkpoint. Return None if the run's method has no network of this name, or if
+    the state is that of an exported generator, without further networks.
 
     Raises:
         UserError: the weights do not fit the configuration; the message names `where`.
     """
-    generator = build_generator(config.generator, shape)
-    discriminator = build_discriminator(config.discriminator, shape, code_count(config.generator))
-    further = build_further(config, shape, generator, discriminator)
+    if state.keys() == {"average", "seen"} or not has_further_networks(config):
+        return None
+    further = build_further(
+        config, shape, build_generator(config.generator, shape),
+        build_discriminator(config.discriminator, shape, code_count(config.generator)),
+    )  # fmt: skip
     if name not in further:
         return None
-    network, weights = further[name].network, values["state"].get(f"{name}_average")
+    network, weights = further[name].network, state.get(f"{name}_average")
     try:
         weights = checked(weights, f"state.{name}_average")
         check_fit(weights, network.state_dict(), name)
@@ -151,14 +159,14 @@ def load_further_network(
     return network.eval().requires_grad_(False)
 
 
-def _weights(
-    run: Run, described: dict[str, Any], which: str
-) -> tuple[dict[str, torch.Tensor], int]:
+def _read(run: Run, described: dict[str, Any], which: str) -> dict[str, Any]:
+    """Return the state in a checkpoint; of an exported folder only `average` and `seen`."""
     exported = run.folder / WEIGHTS
     if exported.exists():
-        return _exported(exported), int(described.get("seen", 0))
+        return {"average": _exported(exported), "seen": int(described.get("seen", 0))}
     values = best_checkpoint.load_named(run.checkpoints, which, "cpu", check_weights)
-    return values["state"]["average"], values["state"]["seen"]
+    state: dict[str, Any] = values["state"]
+    return state
 
 
 def _exported(path: Path) -> dict[str, torch.Tensor]:

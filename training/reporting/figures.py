@@ -11,14 +11,17 @@ import numpy as np
 import torch
 
 from pipeline.contract import local_path
+from training.config import DataOptions
 from training.grid import Pixels, make_grid, shown
-from training.latent.neighbours import Neighbours, as_images, real_images, small_pixels
+from training.latent.neighbours import Neighbours, as_images, in_range, real_images, small_pixels
 from training.latent.route import find_route
 from training.latent.space import LatentSpace
 from training.latent.timing import row_positions
+from training.metrics.real import iter_image_batches
 from training.streaming.dataset import ShardDataset
 
 WAYS, STEPS = 4, 8
+PAIRS, PAIRS_PER_ROW = 16, 4
 SAMPLES, NEAREST = 6, 5
 EVERY_SECONDS = 300.0
 READING_SECONDS = 5.0
@@ -35,6 +38,16 @@ def interpolation(space: LatentSpace, latents: torch.Tensor, labels: torch.Tenso
         for one in pairs
     ]
     return shown(make_grid(np.concatenate(images), STEPS))
+
+
+@torch.no_grad()
+def reconstructions(space: LatentSpace, images: torch.Tensor, labels: torch.Tensor) -> Pixels:
+    """Pairs of a real image and G(E(x)): images float32 (n, channels, h, w) in [-1, 1], labels
+    int64 (n,)."""
+    rebuilt = space.generate(space.encode(images, labels), labels)
+    real = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+    pairs = np.stack([real.cpu().numpy(), rebuilt], axis=1)
+    return shown(make_grid(pairs.reshape(-1, *rebuilt.shape[1:]), 2 * PAIRS_PER_ROW))
 
 
 class RealNeighbours:
@@ -80,18 +93,20 @@ class RealNeighbours:
 @dataclass(frozen=True)
 class ReportFigures:
     """Images uint8 (height, width, channels); `nearest` is None without local shards; otherwise
-    neighbours are among the first `nearest_pool` images of the dataset."""
+    neighbours are among the first `nearest_pool` images of the dataset. `rebuilt` are real images
+    with their reconstructions, if there are local shards and an encoder."""
 
     interpolations: Pixels
     nearest: Pixels | None = None
     nearest_pool: int = 0
+    rebuilt: Pixels | None = None
 
 
 class FigureMaker:
     """Makes the figures again when they are old, but not for every report."""
 
     def __init__(self, source: ShardDataset) -> None:
-        self._real = RealNeighbours(source)
+        self._source, self._real = source, RealNeighbours(source)
         self._make: Callable[[], ReportFigures] | None = None
         self._at = 0.0
 
@@ -112,4 +127,15 @@ class FigureMaker:
         if not self._real.available:
             return lambda: ReportFigures(rows)
         samples = space.generate(space.map(latents[:SAMPLES], labels[:SAMPLES]), labels[:SAMPLES])
-        return lambda: ReportFigures(rows, self._real.sheet(samples), self._real.count)
+        rebuilt = None if space.encoder is None else self._rebuilt(space)
+        return lambda: ReportFigures(rows, self._real.sheet(samples), self._real.count, rebuilt)
+
+    def _rebuilt(self, space: LatentSpace) -> Pixels | None:
+        """Reconstruct the first images of the dataset that can be read."""
+        found = list(iter_image_batches(self._source, PAIRS, DataOptions(skip_corrupt=True)))
+        if not found:
+            return None
+        images, labels = found[0]
+        real, known = in_range(images), torch.from_numpy(labels).clamp(min=0)
+        device = space.device
+        return reconstructions(space, real[:PAIRS].to(device), known[:PAIRS].to(device))
