@@ -10,7 +10,6 @@ What exists is not fetched or built again.
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +19,6 @@ from html import escape
 from http import HTTPStatus
 from pathlib import Path
 
-from PIL import Image
 from prints import SUBJECTS, draw_print
 
 from pipeline.contract import DatasetPaths
@@ -154,14 +152,3 @@ def build(name: str, out: Path, photographs: Path | None) -> Path:
 def status(name: str, out: Path) -> Status:
     """Return the counts of every stage."""
     return read_status(DatasetPaths(name, out))
-
-
-def labels(manifest: Path) -> list[str]:
-    found: list[str] = json.loads((manifest / "shards.json").read_text())["labels"]
-    return found
-
-
-def contact_sheet(manifest: Path) -> Image.Image:
-    """The samples of the dataset card."""
-    with Image.open(manifest / "contact.jpg") as sheet:
-        return sheet.convert("RGB")
