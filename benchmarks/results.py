@@ -1,6 +1,6 @@
 """Writes docs/results.md: three datasets from a web address to pictures of a generator and a page.
 
-    OMP_NUM_THREADS=1 python benchmarks/results.py --out /tmp/results --photographs tops256 --minutes 60
+    python benchmarks/results.py --out /tmp/results --photographs tops256 --minutes 60
 
 Every run is trained on one CPU thread for `--minutes` of CPU time (those of the failures for 0.6 of
 it), so all of it takes about 13 times that, and half an hour for data and pictures: the script says

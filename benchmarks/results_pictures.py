@@ -45,7 +45,7 @@ def columns(run: Path, name: str) -> Points:
 
 
 def losses(run: Path, path: Path) -> None:
-    """Raw and normalised losses, and D(x) with D(G(z)), or the logits if they are no probabilities."""
+    """Raw and normalised losses, and D(x) with D(G(z)), or logits that are no probabilities."""
     raw = {"D": columns(run, "loss_d"), "G": columns(run, "loss_g")}
     is_logistic = bool(columns(run, "d_real"))
     names = ("d_real", "d_fake_before") if is_logistic else ("logit_real", "logit_fake_before")
