@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from training.config import Config, DataOptions
 from training.data import Batch
@@ -34,7 +35,8 @@ class AutoInputs:
     `height` and `width` are the maximum size of the images to train on; `labels` their number (0:
     none, or some images have none); `plain` the fraction of images with a plain border, from 0 to 1
     (`plain_border_fraction`); `device` cpu, cuda or mps, with fast bfloat16 (`bf16`) or not;
-    `hours` the time limit (0: none); `processes` the number of processes that train; `pace` the
+    `hours` the time limit (0: none); `smooth` the fraction of pixels in smooth surroundings
+    (`smooth_fraction`); `processes` the number of processes that train; `pace` the
     measured speed of this machine as a multiple of the table's (None: not measured).
     """
 
@@ -47,6 +49,7 @@ class AutoInputs:
     bf16: bool
     hours: float
     processes: int = 1
+    smooth: float = 0.0
     pace: float | None = None
 
 
@@ -60,6 +63,15 @@ def plain_border_fraction(images: Tensor) -> float:
     inside[rows : height - rows, columns : width - columns] = True
     border = images.float()[:, :, ~inside]
     return float((border.std(dim=2).mean(dim=1) <= _PLAIN_SPREAD).float().mean())
+
+
+def smooth_fraction(images: Tensor) -> float:
+    """Return the fraction of pixels of images uint8 (n, c, h, w) whose 3×3 surroundings differ by at
+    most one gray level. Photographs have noise almost everywhere (measured: 0.00 of garments),
+    rendered images and cut out objects none on their background (0.51 and 0.41)."""
+    gray = images.float().mean(dim=1, keepdim=True)
+    highest, lowest = max_pool2d(gray, 3, 1), -max_pool2d(-gray, 3, 1)
+    return float((highest - lowest <= 1).float().mean())
 
 
 def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, bool]:
@@ -106,5 +118,5 @@ def gather_inputs(source: ShardDataset, asked: Config) -> AutoInputs:
     return AutoInputs(
         source.index.nsamples, source.height, source.width, source.classes if labelled else 0,
         plain_border_fraction(images), device.type, is_bf16_fast(device), asked.max_hours,
-        world_size(),
+        world_size(), smooth_fraction(images),
     )  # fmt: skip

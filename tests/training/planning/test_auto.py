@@ -23,7 +23,7 @@ from training.planning.auto import (
     compare_speed,
     resolve_auto,
 )
-from training.planning.inputs import AutoInputs, plain_border_fraction
+from training.planning.inputs import AutoInputs, plain_border_fraction, smooth_fraction
 from training.planning.inputs import gather_inputs as look
 from training.streaming.dataset import open_shard_dataset
 
@@ -174,6 +174,22 @@ def test_a_plain_border_is_one_whose_pixels_are_alike() -> None:
     plain = torch.randint(180, 200, (5, 3, 32, 32), generator=random, dtype=torch.uint8)
     plain[:, :, 4:-4, 4:-4] = varied[0, :, 4:-4, 4:-4]  # what is in the middle counts for nothing
     assert plain_border_fraction(torch.cat([varied, plain])) == 5 / 8
+
+
+def test_images_without_noise_get_slight_noise() -> None:
+    drawn, photographs = (choose(facts(smooth=smooth)) for smooth in (0.5, 0.02))
+    assert drawn.options["augment.noise"] == "0.02"
+    assert "slight noise" in drawn.explanation[1]
+    assert photographs.options["augment.noise"] == "0"
+    assert "slight noise" not in photographs.explanation[1]
+
+
+def test_smooth_pixels_are_like_those_around_them() -> None:
+    drawn = torch.full((2, 3, 34, 34), 200, dtype=torch.uint8)
+    drawn[:, :, :, 17:] = 90  # an edge: two columns of 3×3 surroundings contain both sides
+    assert smooth_fraction(drawn) == pytest.approx(30 / 32)
+    noise = torch.randn(drawn.shape, generator=torch.Generator().manual_seed(0)) * 3
+    assert smooth_fraction((drawn + noise).byte()) < 0.01
 
 
 def test_rows_are_in_order_and_say_what_they_rest_on() -> None:
