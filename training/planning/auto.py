@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pipeline.contract import UserError, count_of, format_duration, parse_config
 from training import checkpoint
 from training.config import Config, EvaluateOptions
-from training.image_shape import ImageShape
 from training.networks.sizes import count_doublings
 from training.options.resolve import (
     drop_label_conditions,
@@ -20,7 +19,7 @@ from training.options.resolve import (
     nest_dotted,
     resolve,
     unflatten,
-)
+)  # fmt: skip
 from training.planning.inputs import AutoInputs, gather_inputs, measure_speed
 from training.streaming.dataset import ShardDataset, open_shard_dataset
 
@@ -142,12 +141,11 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
     """
     inputs = gather_inputs(source, asked)
     first = choose(inputs)
-    if inputs.processes > 1:  # they would measure each other, and choose differently
-        return first
+    if inputs.processes > 1:
+        return first  # they would measure each other, and choose differently
     config = resolve(PRESET, {**first.options, **options})
     height = config.resolution or source.height
-    width = source.width * height // source.height
-    shape = ImageShape(height, width, source.channels, source.classes)
+    shape = replace(source.image_shape, height=height, width=source.width * height // source.height)
     planned = scale_row(_size(inputs), inputs).kimg_per_hour
     pace = measure_speed(drop_label_conditions(config, source.classes), shape) / planned
     return choose(replace(inputs, pace=pace))
@@ -210,11 +208,7 @@ def _why(
     inputs: AutoInputs, size: AutoRow, kimg: float, options: Mapping[str, str]
 ) -> tuple[str, str, str]:
     height, passes = int(options["resolution"]), kimg * 1000 / inputs.samples
-    time = (
-        f"in {count_of(inputs.hours, 'hour')}"
-        if inputs.hours
-        else "in a day (no --hours were given)"
-    )
+    hours = count_of(inputs.hours, "hour") if inputs.hours else "a day (no --hours were given)"
     scaled = f" of {inputs.height}" if height < inputs.height else ""
     augmented = (
         "augmented (color, translation, cutout) against overfitting"
@@ -242,8 +236,8 @@ def _why(
         else " (the others need more time; a recipe can make them uniform)"
     )
     return (
-        f"auto: {inputs.device}, {time}, makes about {kimg:g} thousand images of {height}{scaled}"
-        f" px with a generator of width {size.width}, {speed}",
+        f"auto: {inputs.device}, in {hours}, makes about {kimg:g} thousand images of "
+        f"{height}{scaled} px with a generator of width {size.width}, {speed}",
         f"auto: {inputs.samples} images, {inputs.plain:.0%} with a plain border{ground},"
         f" are seen about {passes:.0f} times each: {augmented}{ignored}{noise}",
         f"auto: preset {PRESET}, batch {options['batch']}{shared}, rates {size.lr:.3g} falling to "

@@ -66,8 +66,8 @@ def plain_border_fraction(images: Tensor) -> float:
 
 
 def smooth_fraction(images: Tensor) -> float:
-    """Return the fraction of pixels of images uint8 (n, c, h, w) whose 3×3 surroundings differ by at
-    most one gray level. Photographs have noise almost everywhere (measured: 0.00 of garments),
+    """Return the fraction of pixels of images uint8 (n, c, h, w) whose 3×3 surroundings differ by
+    at most one gray level. Photographs have noise almost everywhere (measured: 0.00 of garments),
     rendered images and cut out objects none on their background (0.51 and 0.41)."""
     gray = images.float().mean(dim=1, keepdim=True)
     highest, lowest = max_pool2d(gray, 3, 1), -max_pool2d(-gray, 3, 1)
