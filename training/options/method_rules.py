@@ -9,6 +9,14 @@ from training.options.architectures import code_count, is_semi_supervised
 from training.options.losses import LOSS_PROPERTIES
 from training.options.methods import BiganMethod, GanMethod, TripleGanMethod, VaeGanMethod
 
+INVERTIBLE = frozenset(
+    (
+        "minimax", "non-saturating", "lsgan", "hinge", "random-hinge", "wgan", "rsgan", "rasgan",
+        "ralsgan", "rahinge",
+    )
+)  # fmt: skip
+"""Losses that are the same after real and fake, and the sides of the boundary, are exchanged."""
+
 
 def method_conflicts(config: Config) -> Iterator[str]:
     """Check options that a method with further networks does not support."""
@@ -44,6 +52,11 @@ def _pairs(config: Config, key: str) -> Iterator[str]:
         )
     if config.replay.size:
         yield f"replay.size: not supported with {key}: earlier images have other latents"
+    if loss.name not in INVERTIBLE:
+        yield (
+            f"loss.name: with {key} the encoder learns the discriminator's loss with exchanged "
+            f"targets, which {loss.name} has not; use {', '.join(sorted(INVERTIBLE))}"
+        )
     if loss.gp:
         yield (
             f"loss.gp: with {key} an image between a real and a fake one has no latent; use "
