@@ -143,16 +143,16 @@ def make_optimizer(
 ) -> Any:
     """Return the optimiser that `options` describe for the weights of the `networks`."""
     parameters = [weight for network in networks for weight in network.parameters()]
+    lr, decay = options.lr, options.weight_decay
     if options.name == "sgd":
-        return torch.optim.SGD(parameters, lr=options.lr, momentum=options.beta1)
+        return torch.optim.SGD(parameters, lr=lr, momentum=options.beta1, weight_decay=decay)
     if options.name == "rmsprop":
         return torch.optim.RMSprop(
-            parameters, lr=options.lr, alpha=options.beta2, momentum=options.beta1
-        )  # fmt: skip
+            parameters, lr=lr, alpha=options.beta2, momentum=options.beta1, weight_decay=decay
+        )
     fused = device.type in ("cpu", "cuda")
-    return torch.optim.Adam(
-        parameters, lr=options.lr, betas=(options.beta1, options.beta2), fused=fused
-    )
+    betas = options.beta1, options.beta2
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, weight_decay=decay, fused=fused)
 
 
 def make_scaler(config: Config, device: torch.device) -> GradScaler:

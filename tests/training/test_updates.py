@@ -14,7 +14,8 @@ from pipeline.contract import parse_config
 from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
-from training.state import State, new_state
+from training.options.algorithm import OptimizerOptions
+from training.state import State, make_optimizer, new_state
 from training.step import Step
 
 CPU = torch.device("cpu")
@@ -142,3 +143,21 @@ def test_a_step_looks_up_no_module_and_formats_no_stack(
         monkeypatch.setattr(owner, name, lambda *_, name=name, **__: found.append(name) or [])
     step(batches)
     assert found == []
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam"])
+def test_weight_decay_adds_half_its_square_to_the_loss(name: str) -> None:
+    """The decayed optimiser takes the step of a plain one whose gradient has λ·weight added."""
+    weights, found = torch.tensor([1.0, -2.0, 0.5]), []
+    for decay, added in ((0.3, 0.0), (0.0, 0.3)):
+        layer = torch.nn.Linear(3, 1, bias=False)
+        with torch.no_grad():
+            layer.weight.copy_(weights)
+        options = OptimizerOptions(name=name, lr=0.1, weight_decay=decay)  # type: ignore[arg-type]
+        optimizer = make_optimizer(options, [layer], CPU)
+        for _ in range(3):
+            layer.weight.grad = torch.ones(1, 3) + added * layer.weight.detach()
+            optimizer.step()
+        found.append(layer.weight.detach())
+    torch.testing.assert_close(found[0], found[1])
+    assert not torch.equal(found[0], weights[None])

@@ -64,7 +64,8 @@ class OptimizerOptions:
     """The optimiser of a network, and its learning rate `lr`.
 
     `name`: Adam, SGD (momentum `beta1`) or RMSprop (momentum `beta1`, smoothing `beta2`).
-    `clip` limits the gradient norm (0: no limit). The learning rate decays linearly to 0 at
+    `clip` limits the gradient norm (0: no limit). `weight_decay` λ adds λ/2·‖weights‖² to the loss.
+    The learning rate decays linearly to 0 at
     `decay_kimg` thousand images (0: constant).
     """
 
@@ -73,6 +74,7 @@ class OptimizerOptions:
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     clip: NonNegative = 0.0
+    weight_decay: NonNegative = 0.0
     decay_kimg: NonNegative = 0.0
 
 
