@@ -62,9 +62,11 @@ DATASETS = {
 SEEN: dict[str, tuple[float, str]] = {
     "shells-shells64": (62, "Blurred shells with a weave of dots; some families can be told."),
     "shells-dcgan64": (70, "Nothing but gray: eight steps of 128 images were made."),
-    "shells-auto": (63, "No shells yet: stains. This preset needs some ten minutes."),
-    "shells-r3gan": (62, "No shells yet."),
-    "shells-stylegan2-ada": (63, "No shells yet."),
+    "shells-auto": (
+        63, "No shells yet: stains. `benchmarks/quality.md` shows it after 15 minutes.",
+    ),
+    "shells-r3gan": (62, "No shells yet, but dark in the middle of a light ground."),
+    "shells-stylegan2-ada": (63, "No shells yet: coloured clouds in the middle."),
     "garments-auto": (63, "No garments yet."),
     "prints-auto": (63, "No prints yet."),
     "shells-shells64-film": (62, "Gray, then one pattern for all, then stains, then outlines."),
@@ -75,7 +77,9 @@ SEEN: dict[str, tuple[float, str]] = {
     "shells-shells64-projections": (62, "Outlines and mean colours are met, and no pattern."),
     "vanishing-provoked": (38, "All gray after 9 kimg: G has learned nothing but the mean colour."),
     "vanishing-cured": (38, "Blurred shells of several outlines on a light ground."),
+    "vanishing-loss": (38, "Faint shells on a gray ground: the loss alone helps, but slowly."),
     "collapse-provoked": (38, "One shell, sixteen times; D(G(z)) stays at ½."),
+    "collapse-packing": (22, "White with one pattern of dots: packing alone did not cure it."),
     "collapse-cured": (38, "Sixteen different stains with the colours of shells."),
 }  # fmt: skip
 """By run or picture: the CPU seconds of the run, and what the picture showed to the eye then."""
