@@ -57,6 +57,10 @@ def command_parser() -> CommandParser:
         "--ppl", type=int_in_range("--ppl", 0, MOST), default=0, metavar="N",
         help="also compute the perceptual path length from N paths",
     )  # fmt: skip
+    made.add_argument(
+        "--equivariance", type=int_in_range("--equivariance", 0, MOST), default=0, metavar="N",
+        help="also compute EQ-T and EQ-R from N images that are shifted and rotated (stylegan3)",
+    )  # fmt: skip
     add_background(made, "the feature network sees images with transparency over this colour")
     add_seed(made, "the latents")
     made.add_argument(
@@ -105,7 +109,7 @@ def evaluate(arguments: Sequence[str] | None) -> None:
     device = choose_device(args.device)
     options = ComparisonOptions(
         args.shards, args.samples, args.real, args.features, args.inception, args.ppl, args.seed,
-        device, background=args.background,
+        device, background=args.background, moved=args.equivariance,
     )  # fmt: skip
     results = compare(args.runs, options)
     print_table(results)  # before any write, so that a full disk does not lose the results

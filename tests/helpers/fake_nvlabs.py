@@ -1,4 +1,4 @@
-"""Writes pickles with the structure of StyleGAN2-ADA's, from modules that carry their source.
+"""Writes pickles with the structure of NVlabs's, from modules that carry their source.
 
 `torch_utils` and `dnnlib` are stand-ins here, so that the names in the pickle are the published
 ones. The classes do what the published decorator does: an object is pickled as a call with the
@@ -79,13 +79,17 @@ def network(
     described: dict[str, Any], kind: str, attributes: dict[str, dict[str, Any]] | None = None
 ) -> Module:
     """The modules for tensors given as {dotted name: [shape, "parameter" or "buffer"]}, or as
-    {dotted name: tensor}. `attributes` of modules by their dotted name; "" are those of all."""
+    {dotted name: tensor or None}. `attributes` of modules by their dotted name; "" are those of
+    all."""
     more = attributes or {}
     root = Module(kind, {"z_dim": 512, "img_resolution": 16})
     for number, (name, given) in enumerate(described.items()):
-        shape, role = ([], "buffer") if isinstance(given, torch.Tensor) else given
         *path, last = name.split(".")
         module = _module(root, path, more)
+        if given is None:  # a filter with one tap
+            module.register_buffer(last, None)
+            continue
+        shape, role = ([], "buffer") if isinstance(given, torch.Tensor) else given
         random = torch.Generator().manual_seed(number)
         value = torch.randn(shape, generator=random)
         if isinstance(given, torch.Tensor):

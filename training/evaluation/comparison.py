@@ -13,6 +13,7 @@ import torch
 
 from pipeline.contract import UserError, write_json
 from training.latent.neighbours import open_training_shards
+from training.metrics.equivariance import equivariance, require_transform
 from training.metrics.fake import fake_features
 from training.metrics.feature_networks import (
     FeatureNetwork,
@@ -36,8 +37,8 @@ from training.transparency import color_values, composite, limit_colours
 class ComparisonOptions:
     """Options of a comparison: location of the real images (None: those of each run), number of
     samples and maximum number of real images, feature network, weights of Inception to use instead,
-    number of paths for the path length, how progress is shown, and the colour behind images with
-    transparency."""
+    number of paths for the path length, how progress is shown, the colour behind images with
+    transparency, and number of images that are moved and turned for the equivariance."""
 
     shards: str | None
     samples: int
@@ -49,6 +50,7 @@ class ComparisonOptions:
     device: torch.device
     show: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = show_progress
     background: str = "#ffffff"
+    moved: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResu
             few real images.
     """
     loaded = [(name, load_generator(name, plan.device)) for name in runs]
+    for name, trained in loaded if plan.moved else ():
+        require_transform(trained.generator, name)
     sources = [open_training_shards(trained, plan.shards) for _, trained in loaded]
     for (name, trained), source in zip(loaded, sources, strict=True):
         _require_images(name, trained, source)
@@ -163,6 +167,9 @@ def _evaluate(
         )  # fmt: skip
         key = full_name(f"ppl_{length.space}", lite0.name)
         found[key] = Estimate(length.value, length.sd)
+    if plan.moved:
+        moves = equivariance(generator, trained.latent, labels, plan.moved, device, plan.seed)
+        found |= {key: Estimate(one.value, one.sd) for key, one in moves.items()}
     size = source.width, source.height
     run = find_run(parse_run_spec(name)[0])
     return EvaluationResult(

@@ -40,7 +40,7 @@ class StyledGeneratorOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class StyleGan3Generator(StyledGeneratorOptions, UnsupportedGeneratorOptions):
-    """The generator of StyleGAN3 (Karras et al. 2021).
+    """The generator of StyleGAN3 (Karras 2021).
 
     `equivariance`: `translation` (configuration T: 3×3 convolutions, separable filters) or
     `rotation` (R: 1×1 convolutions with twice the channels, radially symmetric filters). `layers`

@@ -44,7 +44,7 @@ def _counted(names: tuple[str, ...]) -> str:
 
 def load_initial_weights(state: State, start: str, device: torch.device) -> WeightMismatch:
     """Load the weights of `start` into the networks of `state`: a run, a checkpoint file, or a
-    pickle of StyleGAN2-ADA (`.pkl`).
+    pickle of StyleGAN2 or StyleGAN3 (`.pkl`).
 
     A weight whose name and shape are not in `start` keeps its initial values, for example if the
     labels differ. Optimisers and position are those of a new run.

@@ -66,7 +66,7 @@ class TrainedGenerator:
 
 def load_generator(run_name: str, device: torch.device) -> TrainedGenerator:
     """Load the generator of the run's newest complete checkpoint, of an exported folder, or of a
-    pickle of StyleGAN2-ADA (`FILE.pkl`).
+    pickle of StyleGAN2 or StyleGAN3 (`FILE.pkl`).
 
     `RUN@best` is the run's best checkpoint by its evaluations, `RUN@200` that at 200 kimg.
 

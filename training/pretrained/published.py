@@ -15,6 +15,7 @@ from pipeline.contract import UserError
 from training.image_shape import ImageShape
 from training.options.architectures import AnyDiscriminatorOptions, AnyGeneratorOptions
 from training.pretrained import stylegan2_pickles as stylegan2
+from training.pretrained import stylegan3_pickles as stylegan3
 from training.pretrained.nvlabs import NvlabsPickle, Weights
 from training.pretrained.pickles import PickledObject
 
@@ -49,6 +50,15 @@ KINDS = (
         stylegan2.describe_generator,
         stylegan2.describe_discriminator,
         stylegan2.discriminator_like,
+        frozenset({"conv_clamp", "w_avg_beta", "mbstd_group_size"}),
+    ),
+    PublishedKind(
+        "StyleGAN3",
+        "stylegan3-r-512",
+        stylegan3.is_generator,
+        stylegan3.describe_generator,
+        stylegan2.describe_discriminator,
+        stylegan3.discriminator_like,
         frozenset({"conv_clamp", "w_avg_beta", "mbstd_group_size"}),
     ),
 )

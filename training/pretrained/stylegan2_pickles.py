@@ -36,20 +36,13 @@ def describe_generator(record: PickledObject, weights: Weights) -> tuple[Table, 
     blocks = _numbers(weights, r"synthesis\.b(\d+)\.conv1\.bias")
     first, last = blocks[0], blocks[-1]
     widths = [len(weights[f"synthesis.b{block}.conv1.bias"]) for block in blocks]
-    const, w_avg = weights[f"synthesis.b{first}.const"], weights["mapping.w_avg"]
-    embedded = weights.get("mapping.embed.weight")
-    classes = 0 if embedded is None else embedded.shape[1]
-    entered = weights["mapping.fc0.weight"].shape[1] - (len(w_avg) if classes else 0)
+    const = weights[f"synthesis.b{first}.const"]
     state = submodule(record, "synthesis", f"b{first}", "conv1").state
-    beta = submodule(record, "mapping").state.get("w_avg_beta")
     table = {
         "name": "stylegan2",
         "style": "demodulation",
         "resample": "filter",
-        "z_dim": entered,
-        "w_dim": len(w_avg),
-        "condition": "embedding" if classes else "none",
-        **_mapping(record, weights),
+        **mapping_table(record, weights),
         **_widths(blocks, widths),
         "architecture": _architecture(
             blocks, f"synthesis.b{first}.torgb.bias" in weights,
@@ -57,11 +50,29 @@ def describe_generator(record: PickledObject, weights: Weights) -> tuple[Table, 
         ),
         **_filter_and_clamp(weights[f"synthesis.b{first}.conv1.resample_filter"], state),
         "noise_mode": "random" if f"synthesis.b{first}.conv1.noise_const" in weights else "none",
-        **({} if beta is None else {"w_avg_beta": float(beta)}),
     }  # fmt: skip
     height, width = (size * last // first for size in const.shape[1:])
     channels = len(weights[f"synthesis.b{last}.torgb.bias"])
-    return table, ImageShape(height, width, channels, classes)
+    return table, ImageShape(height, width, channels, count_classes(weights))
+
+
+def count_classes(weights: Weights) -> int:
+    """Return the number of classes that a network's mapping embeds."""
+    embedded = weights.get("mapping.embed.weight")
+    return 0 if embedded is None else embedded.shape[1]
+
+
+def mapping_table(record: PickledObject, weights: Weights) -> Table:
+    """Return the keys of `StyledGeneratorOptions` that a generator's mapping determines."""
+    w_dim, classes = len(weights["mapping.w_avg"]), count_classes(weights)
+    beta = submodule(record, "mapping").state.get("w_avg_beta")
+    return {
+        "z_dim": weights["mapping.fc0.weight"].shape[1] - (w_dim if classes else 0),
+        "w_dim": w_dim,
+        "condition": "embedding" if classes else "none",
+        **_mapping(record, weights),
+        **({} if beta is None else {"w_avg_beta": float(beta)}),
+    }
 
 
 def describe_discriminator(record: PickledObject, weights: Weights) -> Table:

@@ -181,6 +181,10 @@ def in_runs(judged: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (["judged", "--inception", "none.pth"], "none.pth: No such file"),
         (["judged", "--shards", "nowhere"], "no shard index there"),
         (["judged@best-of-all"], "no checkpoint 'best-of-all'"),
+        (
+            ["judged", "--equivariance", "8"],
+            "judged: its generator has no input that can be shifted",
+        ),
     ],
 )
 @pytest.mark.usefixtures("in_runs")

@@ -35,7 +35,7 @@ def test_onnx_is_the_generator(kind: str, run_of: Callable[..., Path], tmp_path:
         space = trained.space
         ws = space.truncate(space.map(latents, labels), psi)
         wanted = space.synthesize(ws, labels).numpy()
-        assert wanted.std() > 0.05
+        assert wanted.std() > 0.03
         feed = {
             "z": latents.numpy(),
             "truncation_psi": np.array(psi, "f4"),
