@@ -171,7 +171,7 @@ def band_limit(matrix: Tensor) -> Tensor:
 
 def _convolved(first: Tensor, second: Tensor) -> Tensor:
     """The circular convolution of two arrays (k, k) around their middle, up to a factor."""
-    found = ifftn(fftn(first) * fftn(second)).real
+    found: Tensor = ifftn(fftn(first) * fftn(second)).real
     middle = len(first) // 2
     return found.roll((-middle, -middle), (0, 1))
 
