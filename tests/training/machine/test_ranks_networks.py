@@ -46,6 +46,16 @@ KINDS = {
         "discriminator": PLAIN,
         "method": {"name": "bigan", "encoder": PLAIN, "pair_widths": [8, 8]},
     },
+    "triple-gan": {
+        "generator": PLAIN | {"z_dim": 8, "condition": "embedding"},
+        "discriminator": PLAIN | {"condition": "projection"},
+        "method": {"name": "triple-gan", "classifier": PLAIN},
+    },
+    "vae-gan": {
+        "generator": PLAIN | {"z_dim": 8},
+        "discriminator": PLAIN,
+        "method": {"name": "vae-gan", "encoder": PLAIN},
+    },
 }
 
 
@@ -55,7 +65,7 @@ def train_on_rank(out: str) -> None:
     with init_distributed(torch.device("cpu")) as ranks:
         for kind, tables in KINDS.items():
             config = parse_config(Config, tables | {"batch": 4}, "test")
-            state = new_state(config, ImageShape(32, 32, 3), torch.device("cpu"))
+            state = new_state(config, ImageShape(32, 32, 3, 2), torch.device("cpu"))
             step = Step(config, state, torch.device("cpu"), ranks)
             for number in range(2):
                 random = torch.Generator().manual_seed(number)
