@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from cpu_time import train
 
+from pipeline.contract import write_atomic
 from training.options.resolve import resolve
 from training.planning.auto import PRESET, choose_measured
 from training.pretrained.inference import TrainedGenerator, load_generator
@@ -113,17 +115,14 @@ def command(one: Training, shards: Path, run: Path, minutes: float) -> list[str]
 
 
 def run_training(one: Training, shards: Path, out: Path, minutes: float) -> None:
-    """Train for the CPU time; a run that exists is continued with its own settings."""
+    """Train for the CPU time; a run that exists is continued with the arguments that it was
+    started with (what `auto` chooses depends on the time and the machine)."""
     folder = out / "runs" / one.name
     run = folder / "run"
-    wanted = minutes * one.share * 60
-    if (run / "config.json").exists():
-        words = [
-            "--shards", str(shards), "--run", str(run),
-        ]  # fmt: skip
-    else:
-        words = command(one, shards, run, minutes)
-    train(words, folder, wanted)
+    kept = folder / "arguments.json"
+    if not kept.exists():
+        write_atomic(kept, json.dumps(command(one, shards, run, minutes)))
+    train(json.loads(kept.read_text()), folder, minutes * one.share * 60)
 
 
 def trained(name: str, out: Path) -> TrainedGenerator:
