@@ -54,10 +54,10 @@ to train in an hour, `fastgan64` is narrow as well. `dcgan64-ada` is for a few h
 
 Below most tables are 16 samples per preset, of its averaged generator, after a very short training
 of one CPU thread from the first step (`benchmarks/preset_pictures.py`). They show the first images
-of a preset and no more: **no picture shows the quality that a preset reaches**, and none was chosen.
-Plain gray and coloured patterns mean that the time was too short to learn anything visible. "Width /
-8" and the like state how a preset was reduced so that some hundred steps fit into the time. The
-images are drawn shells of ten families; presets for MNIST were given the same in gray.
+of a preset and no more: **no picture shows the quality that a preset reaches**, and none was
+chosen. Plain gray and coloured patterns mean that the time was too short to learn anything visible.
+"Width / 8" and the like state how a preset was reduced so that some hundred steps fit into the
+time. The images are drawn shells of ten families; presets for MNIST were given the same in gray.
 """
 TAIL = """
 ## Writing a preset
