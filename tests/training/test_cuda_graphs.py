@@ -222,7 +222,7 @@ def test_other_numbers_are_other_operations() -> None:
     calls = operations(training)
     assert operations(training) == calls
     scheduled = training.step.loss.scheduled()
-    training.step.loss.scheduled = lambda: (0.2, scheduled[1])  # type: ignore[method-assign]
+    training.step.loss.scheduled = lambda: (0.2, *scheduled[1:])  # type: ignore[method-assign]
     assert operations(training) != calls
 
 

@@ -88,7 +88,7 @@ def test_command_compares_a_run_with_fresh_weights(
     *table, line = capsys.readouterr().out.splitlines()
     found = json.loads(line)
     assert (found["taught"], found["held_out"], found["saw_labels"]) == (40, 20, False)
-    rows = {*probe.ROWS} - {"own_head"}  # this run has none
+    rows = {*probe.ROWS} - {"own_head", "own_classifier"}  # this run has neither
     assert rows == {*found} & {*probe.ROWS}
     assert all(0 <= found[name] <= 1 for name in rows)
     assert len(table) == 1 + len(rows)
