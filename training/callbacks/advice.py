@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from training.callbacks.base import Callback, EndReason
@@ -41,6 +42,10 @@ class AdviceCallback(Callback):
         if self._is_active and reason in (EndReason.DONE, EndReason.HOURS):
             self.loop.display.message(conclusion(self._progress()))
 
+    @cached_property
+    def _plain(self) -> float:
+        return plain_fraction(self.loop.source, self.loop.config.data)
+
     def _progress(self) -> Progress:
         loop, evaluator = self.loop, self.loop.evaluation.evaluator
         rows = loop.history.rows
@@ -49,7 +54,7 @@ class AdviceCallback(Callback):
             loop.state.seen / 1000,
             self._planned,
             loop.source.index.nsamples,
-            plain_fraction(loop.source, loop.config.data),
+            self._plain,
             newest.get("fd"),
             evaluator.limit,
             newest.get("seen", 0) / 1000,

@@ -6,6 +6,8 @@ two, 7 for 28. Maps of non-square images keep their aspect.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from training.image_shape import ImageShape
@@ -27,6 +29,7 @@ from training.networks.layers import (
 )  # fmt: skip
 from training.networks.sizes import attention_at, doublings, widths
 from training.options.architectures import DcganDiscriminator, DcganGenerator
+from training.options.methods import EncoderOptions
 
 
 class DcganG(Generator):
@@ -88,27 +91,43 @@ def _double(options: DcganGenerator, in_channels: int, out_channels: int) -> nn.
     )
 
 
+def halving_layers(
+    options: DcganDiscriminator | EncoderOptions,
+    shape: ImageShape,
+    channels: int,
+    halve: Callable[[int, int, int], list[nn.Module]],
+) -> tuple[list[nn.Module], int, tuple[int, int]]:
+    """Return the layers from images with `channels` to the smallest maps, and the number and the
+    size (h, w) of these. Each halving is `halve` (its number, channels before and after), leaky
+    ReLU, dropout and, at the configured height, self-attention."""
+    steps = doublings(shape)
+    attention = attention_at(options, [shape.height >> step for step in range(1, steps + 1)])
+    layers: list[nn.Module] = []
+    below = channels
+    for number, above in enumerate(widths(options, steps)):
+        layers += [*halve(number, below, above), nn.LeakyReLU(0.2, inplace=True)]
+        if options.dropout:
+            layers.append(Dropout(options.dropout))
+        if shape.height >> (number + 1) == attention:
+            layers.append(SelfAttention(above))
+        below = above
+    return layers, below, (shape.height >> steps, shape.width >> steps)
+
+
 class DcganD(Discriminator):
     def __init__(self, options: DcganDiscriminator, shape: ImageShape, codes: int) -> None:
         super().__init__()
         self.input = DiscriminatorInput(options, shape)
-        steps = doublings(shape)
-        attention = attention_at(options, [shape.height >> step for step in range(1, steps + 1)])
-        layers: list[nn.Module] = []
-        below = self.input.channels
-        for number, above in enumerate(widths(options, steps)):
+
+        def halve(number: int, below: int, above: int) -> list[nn.Module]:
             padding = (options.kernel - 1) // 2
             convolution = nn.Conv2d(below, above, options.kernel, 2, padding, bias=options.bias)
             norm = _norm(options.norm, above) if number >= options.norm_from else []
-            layers += [convolution, *norm, nn.LeakyReLU(0.2, inplace=True)]
-            if options.dropout:
-                layers.append(Dropout(options.dropout))
-            if shape.height >> (number + 1) == attention:
-                layers.append(SelfAttention(above))
-            below = above
+            return [convolution, *norm]
+
+        layers, maps, end = halving_layers(options, shape, self.input.channels, halve)
         self.hidden = nn.Sequential(*layers)
-        end = (shape.height >> steps, shape.width >> steps)
-        self.head = Head(options, shape, below, end, codes, options.bias)
+        self.head = Head(options, shape, maps, end, codes, options.bias)
         init_weights(self, options.init)
         if options.spectral:
             apply_spectral_norm(self)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from training.image_shape import ImageShape
-from training.networks.attention import SelfAttention
-from training.networks.layers import Dropout, init_weights
-from training.networks.sizes import attention_at, doublings, widths
+from training.networks.dcgan import halving_layers
+from training.networks.layers import init_weights
 from training.options.methods import EncoderOptions
 
 
@@ -37,25 +36,16 @@ class Encoder(nn.Module):
         self, options: EncoderOptions, shape: ImageShape, z_dim: int, stochastic: bool
     ) -> None:
         super().__init__()
-        steps = doublings(shape)
-        attention = attention_at(options, [shape.height >> step for step in range(1, steps + 1)])
-        layers: list[nn.Module] = []
-        below = shape.channels
-        for number, above in enumerate(widths(options, steps)):
+
+        def halve(number: int, below: int, above: int) -> list[nn.Module]:
             is_normed = options.norm == "batch" and number > 0
-            layers.append(nn.Conv2d(below, above, 4, 2, 1, bias=not is_normed))
-            if is_normed:
-                layers.append(nn.BatchNorm2d(above))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-            if options.dropout:
-                layers.append(Dropout(options.dropout))
-            if shape.height >> (number + 1) == attention:
-                layers.append(SelfAttention(above))
-            below = above
+            convolution = nn.Conv2d(below, above, 4, 2, 1, bias=not is_normed)
+            return [convolution, nn.BatchNorm2d(above)] if is_normed else [convolution]
+
+        layers, maps, end = halving_layers(options, shape, shape.channels, halve)
         self.hidden = nn.Sequential(*layers)
-        end = (shape.height >> steps, shape.width >> steps)
-        self.mean = nn.Conv2d(below, z_dim, end)
-        self.log_variance = nn.Conv2d(below, z_dim, end) if stochastic else None
+        self.mean = nn.Conv2d(maps, z_dim, end)
+        self.log_variance = nn.Conv2d(maps, z_dim, end) if stochastic else None
         init_weights(self, options.init)
 
     def forward(self, images: Tensor) -> Posterior:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from training.monitoring.history import Row
+from training.planning.auto import PLAIN
 
 _DECAY = 0.9
 """The exponent on photographs of garments: 33 above real images after 18 kimg, 17 after 37 and 6
@@ -58,7 +59,7 @@ class Progress:
         """Return the FD to expect after this many thousand images."""
         assert self.fd is not None
         assert self.limit is not None
-        decay = _PLAIN_DECAY if self.plain >= 0.5 else _DECAY
+        decay = _PLAIN_DECAY if self.plain >= PLAIN else _DECAY
         above = max(0.0, self.fd - self.limit)
         return self.fd - above * (1 - float((self.fd_kimg / kimg) ** decay))
 
@@ -114,7 +115,7 @@ def conclusion(now: Progress) -> str:
     if ratio > _CLOSE:
         gain = 1 - twice / now.fd
         helps.append((gain, f"twice the time, for an FD of about {twice:.0f}"))
-        if now.plain < 0.5:
+        if now.plain < PLAIN:
             helps.append((0.0, "even backgrounds, which need not be learned"))
     close = (
         "as close as can be measured"
