@@ -146,6 +146,8 @@ def network_cost(config: Config) -> NetworkCost:
         count = config.discriminator.packing * 2
         labels = torch.zeros(count, dtype=torch.int64)
         latents = torch.zeros(count, generator.z_dim)
+        if config.method.sets > 1:  # images are translated
+            latents = torch.zeros(count, shape.channels, shape.height, shape.width)
         packed = torch.zeros(2, shape.channels * count // 2, shape.height, shape.width)
         g_flop = _count_flop(generator, latents, labels)
         d_flop = _count_flop(discriminator, packed, labels[:2])

@@ -93,6 +93,10 @@ class DataOptions:
     labels come from in shards of other tools: `.cls` (empty), `none`, the extension of a text
     member, or `json:KEY`; `image` is the extension of the image member (empty: jpg, jpeg, png,
     webp, …).
+
+    `shards_b` are the shards of the second set for methods that translate between two sets (the
+    option `--shards-b`); it is read like the first one, and both share the limits of memory and
+    disk.
     """
 
     window: Count = 4
@@ -108,6 +112,7 @@ class DataOptions:
     channels: Literal[0, 1, 3, 4] = 0
     label: Annotated[str, Field(pattern=r"^(none|json:.+|[a-z0-9._-]{0,32})$")] = ""
     image: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,32}$")] = ""
+    shards_b: str = ""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -250,7 +255,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
     {
         "about", "total_kimg", "device", "cuda_graphs", "max_hours", "price_per_hour",
         "max_restarts", "tracking", "data.memory_gb", "data.device_gb", "data.cache_gb",
-        "data.cache", "data.timeout", "record", "evaluate", "stop",
+        "data.cache", "data.timeout", "data.shards_b", "record", "evaluate", "stop",
     }
 )  # fmt: skip
 """Sections and keys that may change when a run is resumed: they do not affect its result."""

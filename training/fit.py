@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -63,6 +64,10 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
         "'FOLDER/{000..099}.tar', as paths or URLs; several separated by spaces or commas",
     )  # fmt: skip
     parser.add_argument(
+        "--shards-b", nargs="+", metavar="SHARDS",
+        help="the second set of images, as --shards, for presets that translate between two sets",
+    )  # fmt: skip
+    parser.add_argument(
         "--preset",
         help=f"auto (depends on the images, the device and --hours), {', '.join(preset_names())}, "
         f"or a .toml file (default: {DEFAULT_PRESET}; with --init-from FILE.pkl that of its "
@@ -97,6 +102,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]
         for name, key in keys.items()
         if (value := getattr(args, name.replace("-", "_"))) is not None
     }
+    if args.shards_b is not None:
+        overrides["data.shards_b"] = json.dumps(join_locations(args.shards_b))
     return args, overrides | parse_dotted(rest)
 
 

@@ -55,6 +55,7 @@ class GanLoss:
     ) -> None:  # fmt: skip
         self._config, self._state, self._device, self._random = config, state, device, random
         self._packing = config.discriminator.packing
+        self._images_per_sample = self._packing * config.method.sets
         self._semi_supervised = is_semi_supervised(config.discriminator)
         self._adversarial = losses.LOSSES[config.loss.name]
         self.augmentation = Augmentation(config.augment)
@@ -171,9 +172,9 @@ class GanLoss:
         with self.autocast():
             p = self.controller.p(self._state.scalars)
             noise, _, blur = self.scheduled()
-            images = blur_images(unpack(samples, self._packing), blur)
+            images = blur_images(unpack(samples, self._images_per_sample), blur)
             images = add_noise(self.augmentation(images, p, self._random), noise, self._random)
-            samples = pack(images, self._packing)
+            samples = pack(images, self._images_per_sample)
             # the memory format of the networks; a convolution would convert slowly
             if self._config.channels_last:
                 samples = samples.contiguous(memory_format=torch.channels_last)

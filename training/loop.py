@@ -18,7 +18,7 @@ from training import callbacks
 from training.callbacks import Action, Callback, Diverged, EndReason
 from training.config import Config
 from training.cuda_graphs import GraphedStep
-from training.data import Loader
+from training.data import Loader, PairLoader, open_loader
 from training.machine.disk import DiskFull
 from training.machine.distributed import SINGLE_PROCESS, DelayedMax, Distributed, WeightsDiffer
 from training.machine.signals import StopSignal
@@ -96,9 +96,7 @@ class Loop:
         while True:
             try:
                 seen, placement = self.state.seen, self._placement
-                with Loader(
-                    self.source, self.config, seen, self.ranks, placement=placement
-                ) as loader:
+                with open_loader(self.source, self.config, seen, self.ranks, placement) as loader:
                     reason = self._take_steps(loader)
                 if self.state.is_finite():
                     return reason
@@ -114,7 +112,7 @@ class Loop:
             if not self.rollback.roll_back(what):
                 return EndReason.DIVERGED
 
-    def _take_steps(self, loader: Loader) -> EndReason:
+    def _take_steps(self, loader: Loader | PairLoader) -> EndReason:
         self._decisions.receive()  # those of a step that was rolled back
         while self.state.seen < self.total:
             self.on_main_process(self.writer.collect)

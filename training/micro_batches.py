@@ -42,9 +42,10 @@ class ToFloat:
 class MicroBatch:
     """A part of a batch that passes the networks at once.
 
-    `real` float32 (n, c, h, w) in [-1, 1], `labels` int64 (n,), `latents` (n, z_dim); `fake` with
-    its graph, and the labels of `real` and of it, or None if it is generated again. `weight` is
-    its fraction of the global batch, `share` that of this process's batch.
+    `real` float32 (n, c, h, w) in [-1, 1], `labels` int64 (n,), `latents` (n, z_dim), or the same
+    images as `real` if they are translated; `fake` with its graph, and the labels of `real` and of
+    it, or None if it is generated again. `weight` is its fraction of the global batch, `share` that
+    of this process's batch.
     """
 
     real: Tensor
@@ -78,7 +79,8 @@ class MicroBatcher:
             real = self._to_float(batch.images[some], slot)
             labels = to_device(batch.labels[some], self._device)
             weight, share = len(real) / config.batch, len(real) / count
-            parts.append(MicroBatch(real, labels, latents[some], None, weight, share))
+            inputs = real if config.method.sets > 1 else latents[some]
+            parts.append(MicroBatch(real, labels, inputs, None, weight, share))
         return parts
 
 

@@ -32,13 +32,14 @@ def set_learning_rate(
     seen: int,
     burn_in: BurnInOptions = NO_BURN_IN,
 ) -> None:
-    """Set the learning rate for `seen` images: it decays linearly to 0 at `decay_kimg` thousand,
-    or follows the burn-in, which may also change Adam's beta2."""
+    """Set the learning rate for `seen` images: it decays linearly from `decay_from_kimg` thousand
+    on, to 0 at `decay_kimg`, or follows the burn-in, which may also change Adam's beta2."""
     if not (options.decay_kimg or burn_in.kimg):
         return
     rate = options.lr * burn_in_value(burn_in, 1.0, burn_in.lr, seen)
     if options.decay_kimg:
-        rate *= max(0.0, 1 - seen / (options.decay_kimg * 1000))
+        start, end = options.decay_from_kimg * 1000, options.decay_kimg * 1000
+        rate *= min(1.0, max(0.0, (end - seen) / (end - start)))
     for group in optimizer.param_groups:
         group["lr"] = rate
         if burn_in.beta2:

@@ -56,7 +56,7 @@ from training.runs import (
     write_run_config,
 )
 from training.state import State, new_state
-from training.streaming.dataset import ShardDataset, open_shard_dataset
+from training.streaming.dataset import ShardDataset, open_training_sets
 from training.streaming.device_samples import Placement
 
 
@@ -90,7 +90,8 @@ class Prepared:
 
 def default_run_name(config: Config, source: ShardDataset) -> str:
     """Return the default name of a run: the same command finds it again."""
-    return f"{source.index.name}-{Path(config.preset).stem}"
+    names = [one.index.name for one in source.sets]
+    return "-".join([*names, Path(config.preset).stem])
 
 
 def prepare(
@@ -118,7 +119,7 @@ def prepare(
     shown = display if ranks.is_main else NullDisplay()
     for line in why:  # before the shards, which may not fit a size that was chosen
         shown.message(line)
-    source = open_shard_dataset(location, config.resolution, config.data)
+    source = open_training_sets(location, config)
     config = drop_label_conditions(config, source.classes)
     run = find_run(run_name or default_run_name(config, source))
     alone = device.type == "cpu" and ranks.world_size == 1
@@ -240,9 +241,11 @@ def forecast(
     """Return the forecast of the run that starts with `values`, where its samples are kept, and a
     sentence on this (empty: none)."""
     seen = values["state"]["seen"] if values else 0
-    evaluated = is_evaluated(config, seen) and source.index.nsamples >= 2 * MIN_IMAGES
+    real = source.second or source
+    evaluated = is_evaluated(config, seen) and real.index.nsamples >= 2 * MIN_IMAGES
     measured = measure_run(config, source.image_shape, device, ranks, evaluated)
-    remote = any(local_path(location) is None for location in source.locations)
+    locations = [location for one in source.sets for location in one.locations]
+    remote = any(local_path(location) is None for location in locations)
     held = measured.checkpoint if values else 0
     training = program_bytes(held) + measured.on_cpu if device.type == "cpu" else measured.on_gpu
     available = available_bytes(device)

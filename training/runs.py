@@ -86,11 +86,12 @@ class DatasetInfo:
 
 @typed_dataclass(frozen=True, config=STRICT)
 class RunConfigFile:
-    """A run's `config.json`: every key by dotted name, the dataset, the `version` of these keys
-    and, in an exported folder, the number of images `seen`."""
+    """A run's `config.json`: every key by dotted name, the dataset, that of the second set if there
+    is one, the `version` of these keys and, in an exported folder, the number of images `seen`."""
 
     config: dict[str, Any]
     dataset: DatasetInfo
+    dataset_b: DatasetInfo | None = None
     seen: Annotated[int, Field(ge=0, le=2**53)] = 0
     version: int = CONFIG_VERSION
 
@@ -125,14 +126,20 @@ def lock_run(run: Run) -> FileLock:
 
 
 def run_config_json(config: Config, source: ShardDataset, location: str) -> dict[str, Any]:
-    """Return the content of `config.json`: every key by dotted name, and the dataset."""
+    """Return the content of `config.json`: every key by dotted name, and the dataset or both."""
+    keys = flatten(config)
+    second = keys["data.shards_b"] = without_passwords(config.data.shards_b)
+    found = {"config": keys, "dataset": _describe(source, location), "version": CONFIG_VERSION}
+    return found | ({"dataset_b": _describe(source.second, second)} if source.second else {})
+
+
+def _describe(source: ShardDataset, location: str) -> dict[str, Any]:
     index = source.index
-    dataset = {
+    return {
         "location": without_passwords(location), "name": index.name, "digest": index.digest,
         "samples": index.nsamples, "channels": source.channels, "labels": list(index.labels),
         "height": source.height, "width": source.width,
     }  # fmt: skip
-    return {"config": flatten(config), "dataset": dataset, "version": CONFIG_VERSION}
 
 
 def refuse_unwritable(run: Run) -> None:
@@ -179,12 +186,14 @@ def refuse_other_run(run: Run, config: Config, source: ShardDataset, location: s
         return
     before, now = read_config(run), run_config_json(config, source, location)
     check_resumable(before["config"], config, run.config)
-    if before["dataset"]["digest"] != now["dataset"]["digest"]:
-        raise UserError(
-            f"{run.config}: this run was trained on dataset {before['dataset']['name']!r} (digest "
-            f"{before['dataset']['digest'][:12]}), but --shards has another digest; use the same "
-            "shards or a new --run"
-        )
+    for key, option in (("dataset", "--shards"), ("dataset_b", "--shards-b")):
+        old, new = before[key], now.get(key)
+        if old and new and old["digest"] != new["digest"]:
+            raise UserError(
+                f"{run.config}: this run was trained on dataset {old['name']!r} (digest "
+                f"{old['digest'][:12]}), but {option} has another digest; use the same shards or a "
+                "new --run"
+            )
     if before["dataset"]["channels"] != now["dataset"]["channels"]:
         raise UserError(
             f"{run.config}: images have {before['dataset']['channels']} channels in the run, "

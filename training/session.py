@@ -13,7 +13,7 @@ from pipeline.contract import UserError, count_of, format_duration
 from training.callbacks import DIVERGENCE_HINT, Callback, EndReason
 from training.checkpoint import list_checkpoints
 from training.config import Config
-from training.data import Loader
+from training.data import open_loader
 from training.loop import Loop
 from training.machine.device import is_bf16_fast
 from training.monitoring.console import Display, NullDisplay
@@ -117,7 +117,7 @@ def _show_header(run: Prepared, found: Forecast) -> None:
     threads = f", {count_of(torch.get_num_threads(), 'thread')}" if run.device.type == "cpu" else ""
     run.shown.message(
         f"run {run.run.folder}  preset {run.config.preset}  "
-        f"{count_of(run.source.index.nsamples, 'image')} of "
+        f"{' and '.join(count_of(one.index.nsamples, 'image') for one in run.source.sets)} of "
         f"{run.source.width}×{run.source.height} px  {run.device.type}{threads}, "
         f"{run.config.precision}"
     )
@@ -229,7 +229,7 @@ def _timed(run: Prepared) -> float:
     if run.values:
         run.state.load(run.values["state"])
     step = Step(config, run.state, device, ranks)
-    with Loader(run.source, config, run.seen, ranks, placement=run.placement) as loader:
+    with open_loader(run.source, config, run.seen, ranks, run.placement) as loader:
         return time_steps(
             lambda: step([next(loader) for _ in range(config.n_critic)]), config, device,
             lambda enough: bool(ranks.all_reduce_max(int(enough))),

@@ -52,7 +52,7 @@ class Step:
         self.g_options, self.d_options = optimizers(config)
         packing = config.discriminator.packing
         if config.replay.size and ranks.world_size > 1:
-            raise UserError("replay.size: past fakes are kept by one process only")
+            raise UserError("replay.size: past fakes are kept by one process only; set it to 0")
         if packing > 1 and config.batch % (packing * ranks.world_size):
             raise UserError(
                 "batch: each process's part must be a multiple of discriminator.packing"

@@ -136,7 +136,8 @@ def replay(
     """Replace a `share` of `fake` (n, c, h, w), `labels` (n,) by earlier ones (Shrivastava 2017).
 
     `memory` keeps `size` fakes as float16 between calls and contains all state of the replay. It is
-    filled first; from then on, a random `share` of each batch is swapped with random entries.
+    filled first; from then on, a random `share` of each batch is swapped with random entries. If
+    that is not a whole number, one of its neighbours is drawn, so that the mean is exact.
     """
     if IMAGES not in memory:
         device = fake.device
@@ -150,7 +151,10 @@ def replay(
         memory[LABELS][filled:last] = labels[: last - filled]
         memory[FILLED] = torch.tensor(last)
         return fake, labels
-    count = min(round(share * len(fake)), size)
+    count = int(share * len(fake))
+    if rest := share * len(fake) - count:
+        count += int(torch.rand((), generator=random, device=fake.device) < rest)
+    count = min(count, size)
     here = torch.randperm(len(fake), generator=random, device=fake.device)[:count]
     there = torch.randperm(size, generator=random, device=fake.device)[:count]
     mixed, mixed_labels = fake.clone(), labels.clone()

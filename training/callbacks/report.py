@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from training.callbacks.base import Cadence, Callback, EndReason
 from training.latent.space import build_latent_space
 from training.report import FrameCache, ReportExtras, write_report
-from training.reporting.figures import FigureMaker
+from training.reporting.figures import FigureMaker, ReportFigures
 
 if TYPE_CHECKING:
     from training.loop import Loop
 
 _SECONDS = 30.0
+
+
+def _no_figures() -> ReportFigures | None:
+    return None
 
 
 class ReportCallback(Callback):
@@ -37,10 +42,12 @@ class ReportCallback(Callback):
         loop, samples = self.loop, self.loop.samples
         with self._cadence.timed():
             state, encoder = loop.state, loop.state.averages.get("encoder")
-            space = build_latent_space(
-                state.g_ema.eval(), loop.config.latent, loop.source.classes, encoder
-            )
-            make = self._figures.latest(space, samples.latents, samples.labels, final)
+            make: Callable[[], ReportFigures | None] = _no_figures
+            if samples.images is None:
+                space = build_latent_space(
+                    state.g_ema.eval(), loop.config.latent, loop.source.classes, encoder
+                )
+                make = self._figures.latest(space, samples.latents, samples.labels, final)
             rows, seconds = list(loop.history.rows), loop.seconds_before + loop.seconds
 
             def write() -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from training.callbacks.base import Cadence, Callback, EndReason
 from training.grid import Pixels, generate_images, make_grid, save_image, shown
 from training.techniques import fixed_latents
+from training.translation import first_images, translation_grid
 
 if TYPE_CHECKING:
     from training.loop import Loop
 
 
 class SamplesCallback(Callback):
-    """Draws the same latents and labels every time, with the EMA generator."""
+    """Draws the same latents and labels every time, with the EMA generator; where images are
+    translated, the same first images of both sets, their translations, and those translated back.
+    """
 
     seconds = 0.0
     """How long it took to generate and to write the last grid."""
@@ -34,6 +38,9 @@ class SamplesCallback(Callback):
             loop.config.latent, count, z_dim, loop.config.seed, loop.device
         )
         self.labels = torch.arange(count, device=loop.device) % max(1, loop.source.classes)
+        self.images: tuple[Pixels, Pixels] | None = None
+        if loop.source.second is not None and loop.ranks.is_main:
+            self.images = first_images(loop.source, count, loop.config)
         if loop.state.seen == 0:
             loop.on_main_process(self._draw)
 
@@ -62,13 +69,23 @@ class SamplesCallback(Callback):
                 callback.on_grid(seen, path)
 
         with self._cadence.timed():
-            pixels = generate_images(loop.state.g_ema.eval(), self.latents, self.labels)
+            make = self._generate()
             generated = time.monotonic() - start
-            loop.writer.submit("grid", partial(_write, path, pixels), tell)
+            loop.writer.submit("grid", partial(_write, path, make), tell)
+
+    def _generate(self) -> Callable[[], Pixels]:
+        """Generate the images; return a function that arranges them, which any thread may call."""
+        state = self.loop.state
+        average = state.g_ema.eval()
+        if self.images is None:
+            return partial(make_grid, generate_images(average, self.latents, self.labels))
+        back: Any = state.averages["generator_back"].eval()
+        grid = translation_grid(average, back, *self.images)
+        return lambda: grid
 
 
-def _write(path: Path, pixels: Pixels) -> float:
-    """Write images as a grid; return the seconds that took."""
+def _write(path: Path, make: Callable[[], Pixels]) -> float:
+    """Write a grid; return the seconds that took."""
     start = time.monotonic()
-    save_image(path, shown(make_grid(pixels)))
+    save_image(path, shown(make()))
     return time.monotonic() - start

@@ -90,6 +90,8 @@ def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResu
             few real images.
     """
     loaded = [(name, load_generator(name, plan.device)) for name in runs]
+    for _, trained in loaded:
+        trained.require_latents()
     for name, trained in loaded if plan.moved else ():
         require_transform(trained.generator, name)
     sources = [open_training_shards(trained, plan.shards) for _, trained in loaded]

@@ -15,7 +15,7 @@ import torch
 from pipeline.contract import UserError
 from training.config import Config
 from training.machine.distributed import Distributed
-from training.metrics.fake import fake_features
+from training.metrics.fake import fake_features, translated_features
 from training.metrics.feature_networks import (
     FeatureNetwork,
     load_feature_network,
@@ -41,7 +41,8 @@ class _RealReference:
 
 
 class Evaluator:
-    """Evaluates a run's generator; see `prepare` and `evaluate`.
+    """Evaluates a run's generator; see `prepare` and `evaluate`. With two sets, translations of the
+    first images of set A are compared with set B.
 
     `metric` is the name of the metric that selects the best checkpoint; lower is better.
     """
@@ -49,7 +50,11 @@ class Evaluator:
     def __init__(
         self, config: Config, source: ShardDataset, device: torch.device, ranks: Distributed
     ) -> None:
-        self.config, self.source, self.device, self.ranks = config, source, device, ranks
+        self.config, self.device, self.ranks = config, device, ranks
+        self.source, self._first = source.second or source, source
+        self._samples = config.evaluate.samples
+        if source.second is not None:
+            self._samples = min(self._samples, source.index.nsamples)
         self._network = network_name(config.evaluate.features)
         self.metric = full_name(config.evaluate.metric, self._network)
         self._ready: _RealReference | None = None
@@ -86,13 +91,13 @@ class Evaluator:
         )
         real = real_features(self.source, network, count, self.config.data, self.ranks, progress)
         side = FeatureSet(real.features, network.logits, network.splits)
-        usual, held = baseline(side, options.samples, self.config.seed)
+        usual, held = baseline(side, self._samples, self.config.seed)
         self._ready = _RealReference(
             network, real, side, {name: mean for name, (mean, _) in usual.items()}
         )
         over = f", over {options.background}" if self.source.channels == 4 else ""
         say(
-            f"evaluations every {options.kimg:g} kimg: {options.samples} samples against "
+            f"evaluations every {options.kimg:g} kimg: {self._samples} samples against "
             f"{len(side)} real images{over}; {held} real images against the others: "
             f"{self._words(self._ready.usual)} ({time.monotonic() - start:.0f} s)"
         )
@@ -102,11 +107,16 @@ class Evaluator:
         there are too few real images."""
         if self._ready is None:
             return {}
-        ready, count = self._ready, self.config.evaluate.samples
-        features = fake_features(
-            average, self.config.latent, ready.real.labels, ready.network, count, self.device,
-            self.config.seed,
-        )  # fmt: skip
+        ready, config = self._ready, self.config
+        if self._first is not self.source:
+            features = translated_features(
+                average, self._first, ready.network, self._samples, config.data
+            )
+        else:
+            features = fake_features(
+                average, config.latent, ready.real.labels, ready.network, self._samples,
+                self.device, config.seed,
+            )  # fmt: skip
         fakes = FeatureSet(features, ready.network.logits, ready.network.splits)
         found = compute_metrics(ready.side, fakes)
         return {full_name(name, self._network): round(value, 8) for name, value in found.items()}
@@ -116,7 +126,7 @@ class Evaluator:
         """The criterion of the best checkpoint; only values of the same criterion are compared."""
         count = len(self._ready.side) if self._ready else 0
         over = f" over {self.config.evaluate.background}" if self.source.channels == 4 else ""
-        return f"{self.metric} of {self.config.evaluate.samples} samples against {count}{over}"
+        return f"{self.metric} of {self._samples} samples against {count}{over}"
 
     def format_summary(self, facts: dict[str, float]) -> str:
         """Return the most important metrics as text."""

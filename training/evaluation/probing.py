@@ -70,6 +70,11 @@ def load_discriminators(
     run = find_run(run_name)
     described = read_config(run)
     config, dataset = unflatten(described["config"], str(run.config)), described["dataset"]
+    if config.method.sets > 1:
+        raise UserError(
+            f"{run.folder}: translates images, and its discriminators see no labels; use "
+            f"`python -m training.translate {run.folder.name} IMAGE`"
+        )
     options = config.discriminator
     if options.condition == "embedding" or options.packing > 1:
         raise UserError(

@@ -197,11 +197,17 @@ def check_sides(
 
 
 def load(run: str, device: str) -> TrainedGenerator:
-    """Load the generator of a run onto the named device."""
+    """Load the generator of a run onto the named device.
+
+    Raises:
+        UserError: there is no such run, or it translates images and has no latents.
+    """
     from training.machine.device import choose_device
     from training.pretrained.inference import load_generator
 
-    return load_generator(run, choose_device(device))
+    trained = load_generator(run, choose_device(device))
+    trained.require_latents()
+    return trained
 
 
 def label_number(trained: TrainedGenerator, label: str | None) -> int:

@@ -12,6 +12,7 @@ from training.config import Config
 from training.gan_loss import GanLoss
 from training.machine.distributed import Distributed
 from training.methods.bigan import BiganLoss
+from training.methods.cyclegan import CycleganLoss
 from training.methods.triple_gan import TripleGanLoss
 from training.methods.vae_gan import VaeGanLoss
 from training.state import State
@@ -19,6 +20,7 @@ from training.state import State
 METHODS: dict[str, type[GanLoss]] = {
     "gan": GanLoss,
     "bigan": BiganLoss,
+    "cyclegan": CycleganLoss,
     "triple-gan": TripleGanLoss,
     "vae-gan": VaeGanLoss,
 }

@@ -10,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.config import DataOptions
 from training.grid import generate_images
 from training.metrics.distances import Features
 from training.metrics.feature_networks import BATCH, FeatureNetwork
-from training.metrics.real import Progress, no_progress
+from training.metrics.real import Progress, iter_image_batches, no_progress
 from training.networks import Generator
 from training.seeds import derive
+from training.streaming.dataset import ShardDataset
 from training.techniques import draw_latents
 
 
@@ -62,4 +64,29 @@ def fake_features(
             pixels = torch.from_numpy(generate_images(generator, latents[some], which[some], BATCH))
             rows.append(network.features(pixels.permute(0, 3, 1, 2)))
             progress(min(start + BATCH, count), count)
+    return np.concatenate(rows)
+
+
+def translated_features(
+    generator: Generator,
+    source: ShardDataset,
+    network: FeatureNetwork,
+    count: int,
+    options: DataOptions,
+    progress: Progress = no_progress,
+) -> Features:
+    """Return features (n, d) of the translations of the first `count` images of a set, or of all if
+    there are fewer, by a generator in evaluation mode.
+
+    Raises:
+        DamagedShard: unless `options` allow to skip damaged shards.
+    """
+    count = min(count, source.index.nsamples)
+    device, rows, done = next(generator.parameters()).device, [], 0
+    for images, labels in iter_image_batches(source, count, options):
+        floats = (images.float() / 127.5 - 1).to(device)
+        pixels = generate_images(generator, floats, torch.from_numpy(labels).to(device), BATCH)
+        rows.append(network.features(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
+        done += len(images)
+        progress(done, count)
     return np.concatenate(rows)

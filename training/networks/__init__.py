@@ -21,11 +21,13 @@ from training.networks.conditioning import latent_codes
 from training.networks.dcgan import dcgan_discriminator, dcgan_generator
 from training.networks.fastgan import fastgan_discriminator, fastgan_generator
 from training.networks.mlp import mlp_discriminator, mlp_generator
+from training.networks.patchgan import patchgan_discriminator
 from training.networks.projected import projected_discriminator
 from training.networks.r3gan import r3gan_discriminator, r3gan_generator
 from training.networks.resnet import resnet_discriminator, resnet_generator
 from training.networks.stylegan2 import stylegan2_discriminator, stylegan2_generator
 from training.networks.stylegan3 import stylegan3_generator
+from training.networks.translator import translator_generator
 
 __all__ = [
     "DISCRIMINATORS",
@@ -49,11 +51,13 @@ GENERATORS: dict[str, Callable[[Any, ImageShape], Generator]] = {
     "resnet": resnet_generator,
     "stylegan2": stylegan2_generator,
     "stylegan3": stylegan3_generator,
+    "translator": translator_generator,
 }
 DISCRIMINATORS: dict[str, Callable[[Any, ImageShape, int], Discriminator]] = {
     "dcgan": dcgan_discriminator,
     "fastgan": fastgan_discriminator,
     "mlp": mlp_discriminator,
+    "patchgan": patchgan_discriminator,
     "projected": projected_discriminator,
     "r3gan": r3gan_discriminator,
     "resnet": resnet_discriminator,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import nn
 
 from training.image_shape import ImageShape
+from training.networks import build_discriminator, build_generator
 from training.networks.base import Discriminator, Generator
 from training.networks.encoder import Classifier, Encoder
 from training.networks.pairs import PairHead, feature_count
@@ -63,8 +64,18 @@ def _triple_gan(config: Config, shape: ImageShape, _g: Generator, _d: Discrimina
     return {"classifier": FurtherNetwork(classifier, "generator", is_averaged=True)}
 
 
+def _cyclegan(config: Config, shape: ImageShape, _g: Generator, _d: Discriminator) -> Networks:
+    generator = build_generator(config.generator, shape)
+    discriminator = build_discriminator(config.discriminator, shape)
+    return {
+        "generator_back": FurtherNetwork(generator, "generator", is_averaged=True),
+        "discriminator_back": FurtherNetwork(discriminator, "discriminator"),
+    }
+
+
 FURTHER_NETWORKS: dict[str, Builder] = {
-    "gan": _none, "bigan": _bigan, "triple-gan": _triple_gan, "vae-gan": _vae_gan,
+    "gan": _none, "bigan": _bigan, "cyclegan": _cyclegan, "triple-gan": _triple_gan,
+    "vae-gan": _vae_gan,
 }  # fmt: skip
 """The builders by the name of the method."""
 

@@ -1,4 +1,4 @@
-"""A discriminator of pairs: an image and a latent."""
+"""Discriminators of pairs: an image and a latent, or two images."""
 
 from __future__ import annotations
 
@@ -55,6 +55,38 @@ class PairDiscriminator(nn.Module):
         added: Tensor = self.head(output.features, latents)
         logits = output.logits + (added if output.logits.ndim == 1 else added[:, None])
         return output._replace(logits=logits)
+
+
+class TwoDiscriminators(nn.Module):
+    """Two images, one beside the other in the channels (n, 2·c, height, width) → the outputs of a
+    discriminator for each, as one `DiscriminatorOutput`: the logits (n, k₁ + k₂) of both, and their
+    features in one row. It shares the networks, and is never saved."""
+
+    joint_batch = False
+
+    def __init__(self, first: Discriminator, second: Discriminator) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def accepts_interleaved(self, count: int) -> bool:
+        """See `Discriminator.accepts_interleaved`."""
+        return self.first.accepts_interleaved(count) and self.second.accepts_interleaved(count)
+
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
+        outputs = [
+            network(half, labels)
+            for network, half in zip((self.first, self.second), split_pairs(images), strict=True)
+        ]
+        logits = torch.cat([one.logits.flatten(1) if one.logits.ndim > 1 else one.logits[:, None]
+                            for one in outputs], dim=1)  # fmt: skip
+        features = torch.cat([one.features.flatten(1) for one in outputs], dim=1)
+        return DiscriminatorOutput(logits, features)
+
+
+def split_pairs(pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first and the second images of pairs: (n, 2·c, h, w) → (n, c, h, w) each."""
+    first, second = pairs.chunk(2, dim=1)
+    return first, second
 
 
 @torch.no_grad()

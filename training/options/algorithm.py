@@ -65,8 +65,8 @@ class OptimizerOptions:
 
     `name`: Adam, SGD (momentum `beta1`) or RMSprop (momentum `beta1`, smoothing `beta2`).
     `clip` limits the gradient norm (0: no limit). `weight_decay` λ adds λ/2·‖weights‖² to the loss.
-    The learning rate decays linearly to 0 at
-    `decay_kimg` thousand images (0: constant).
+    The learning rate decays linearly from `decay_from_kimg` thousand images on, to 0 at
+    `decay_kimg` (0: constant).
     """
 
     name: Literal["adam", "sgd", "rmsprop"] = "adam"
@@ -75,6 +75,7 @@ class OptimizerOptions:
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     clip: NonNegative = 0.0
     weight_decay: NonNegative = 0.0
+    decay_from_kimg: NonNegative = 0.0
     decay_kimg: NonNegative = 0.0
 
 
@@ -98,7 +99,7 @@ class BurnInOptions:
 @dataclass(frozen=True, config=STRICT)
 class ReplayOptions:
     """Experience replay: `size` fakes are kept, a `share` of each batch is swapped with them
-    (Shrivastava 2017; size 0: none)."""
+    (Shrivastava 2017; size 0: none). One process only."""
 
     size: Number = 0
     share: Fraction = 0.5

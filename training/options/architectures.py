@@ -32,6 +32,7 @@ from training.options.efficient import (
     ProjectedDiscriminator,
 )
 from training.options.styled import StyledGeneratorOptions, StyleGan3Generator
+from training.options.translation import PatchganDiscriminator, TranslatorGenerator
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -223,8 +224,9 @@ AnyGeneratorOptions = Annotated[
     | Annotated[R3ganGenerator, Tag("r3gan")]
     | Annotated[FastganGenerator, Tag("fastgan")]
     | Annotated[StyleGan2Generator, Tag("stylegan2")]
-    | Annotated[StyleGan3Generator, Tag("stylegan3")],
-    _choice("dcgan", "fastgan", "mlp", "r3gan", "resnet", "stylegan2", "stylegan3"),
+    | Annotated[StyleGan3Generator, Tag("stylegan3")]
+    | Annotated[TranslatorGenerator, Tag("translator")],
+    _choice("dcgan", "fastgan", "mlp", "r3gan", "resnet", "stylegan2", "stylegan3", "translator"),
 ]
 AnyDiscriminatorOptions = Annotated[
     Annotated[DcganDiscriminator, Tag("dcgan")]
@@ -232,9 +234,10 @@ AnyDiscriminatorOptions = Annotated[
     | Annotated[ResnetDiscriminator, Tag("resnet")]
     | Annotated[R3ganDiscriminator, Tag("r3gan")]
     | Annotated[FastganDiscriminator, Tag("fastgan")]
+    | Annotated[PatchganDiscriminator, Tag("patchgan")]
     | Annotated[ProjectedDiscriminator, Tag("projected")]
     | Annotated[StyleGan2Discriminator, Tag("stylegan2")],
-    _choice("dcgan", "fastgan", "mlp", "projected", "r3gan", "resnet", "stylegan2"),
+    _choice("dcgan", "fastgan", "mlp", "patchgan", "projected", "r3gan", "resnet", "stylegan2"),
 ]
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from training.config import Config
-from training.options.architectures import code_count, is_semi_supervised
+from training.options.architectures import DcganDiscriminator, code_count, is_semi_supervised
 from training.options.losses import LOSS_PROPERTIES
-from training.options.methods import BiganMethod, GanMethod, TripleGanMethod, VaeGanMethod
+from training.options.methods import (
+    BiganMethod,
+    CycleganMethod,
+    GanMethod,
+    TripleGanMethod,
+    VaeGanMethod,
+)
+from training.options.translation import PatchganDiscriminator, TranslatorGenerator
 
 INVERTIBLE = frozenset(
     (
@@ -20,9 +27,11 @@ INVERTIBLE = frozenset(
 
 def method_conflicts(config: Config) -> Iterator[str]:
     """Check options that a method with further networks does not support."""
+    key = f'method.name "{config.method.name}"'
+    if config.method.sets == 1:
+        yield from _one_set(config, key)
     if isinstance(config.method, GanMethod):
         return
-    key = f'method.name "{config.method.name}"'
     if config.updates == "simultaneous":
         yield f"updates: simultaneous updates train two networks from one pass, {key} has more"
     if config.unroll.steps:
@@ -31,6 +40,8 @@ def method_conflicts(config: Config) -> Iterator[str]:
         yield f"discriminator.packing: not supported with {key}"
     if isinstance(config.method, BiganMethod):
         yield from _pairs(config, key)
+    if isinstance(config.method, CycleganMethod):
+        yield from _two_sets(config, key)
     if isinstance(config.method, TripleGanMethod):
         yield from _three_players(config, key)
     if isinstance(config.method, VaeGanMethod):
@@ -64,6 +75,39 @@ def _pairs(config: Config, key: str) -> Iterator[str]:
         )
     if loss.feature_matching:
         yield f"loss.feature_matching: not supported with {key}"
+
+
+def _one_set(config: Config, key: str) -> Iterator[str]:
+    """Check options that only translation between two sets of images supports."""
+    if config.data.shards_b:
+        yield (
+            f"data.shards_b: {key} learns from one set of images; leave --shards-b out, or use "
+            "--preset cyclegan64"
+        )
+    if isinstance(config.generator, TranslatorGenerator):
+        yield f'generator.name: "translator" has no latents, which {key} needs; use another'
+
+
+def _two_sets(config: Config, key: str) -> Iterator[str]:
+    """Check options that do not fit translation between two sets of images."""
+    discriminator, loss = config.discriminator, config.loss
+    if not isinstance(config.generator, TranslatorGenerator):
+        yield f'generator.name: {key} translates images; use "translator"'
+    if not isinstance(discriminator, PatchganDiscriminator | DcganDiscriminator):
+        yield f'discriminator.name: not supported with {key}; use "patchgan" or "dcgan"'
+    if discriminator.condition != "none" or discriminator.classifier:
+        yield f"discriminator.condition: {key} uses no labels"
+    if is_semi_supervised(discriminator):
+        yield f"discriminator.semi_supervised: {key} uses no labels"
+    if config.data.channels == 4:
+        yield f"data.channels: {key} does not translate transparency; 3 reads it over white"
+    for name in ("gp", "dragan", "r1", "r2"):
+        if getattr(loss, name):
+            yield f"loss.{name}: penalties are for one discriminator, {key} has two"
+    if config.freeze_d:
+        yield f"freeze_d: {key} has two discriminators; leave it out"
+    if config.cuda_graphs:
+        yield f"cuda_graphs: not supported with {key}"
 
 
 def _variational(config: Config, key: str) -> Iterator[str]:

@@ -28,6 +28,9 @@ class MethodOptions:
 
     learns_labels: ClassVar[bool] = False
     """Whether it is told some labels and finds the others itself."""
+    sets: ClassVar[int] = 1
+    """The number of sets of images that it learns from; with 2, generators translate images of one
+    to the other, and a batch has pairs of images, one beside the other in the channels."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -103,10 +106,27 @@ class TripleGanMethod(MethodOptions):
     classifier: EncoderOptions = field(default_factory=EncoderOptions)
 
 
+@dataclass(frozen=True, config=STRICT)
+class CycleganMethod(MethodOptions):
+    """Two generators translate between two sets of images without pairs, A to B and B to A, and
+    each set has a discriminator (CycleGAN, Zhu 2017).
+
+    `cycle` weights the distance between an image and its translation there and back, `identity`
+    that between an image and its translation into its own set (section 5.2 of the paper), which
+    keeps colours.
+    """
+
+    sets: ClassVar[int] = 2
+    name: Literal["cyclegan"] = "cyclegan"
+    cycle: Positive = 10.0
+    identity: NonNegative = 5.0
+
+
 AnyMethodOptions = Annotated[
     Annotated[GanMethod, Tag("gan")]
     | Annotated[BiganMethod, Tag("bigan")]
+    | Annotated[CycleganMethod, Tag("cyclegan")]
     | Annotated[TripleGanMethod, Tag("triple-gan")]
     | Annotated[VaeGanMethod, Tag("vae-gan")],
-    choose_kind("gan", ("bigan", "gan", "triple-gan", "vae-gan")),
+    choose_kind("gan", ("bigan", "cyclegan", "gan", "triple-gan", "vae-gan")),
 ]

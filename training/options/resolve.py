@@ -149,7 +149,7 @@ def drop_label_conditions(config: Config, classes: int) -> Config:
         return config
     return replace(
         config,
-        generator=replace(config.generator, condition="none"),
+        generator=replace_known(config.generator, condition="none"),
         discriminator=replace_known(
             config.discriminator, condition="none", classifier=False, semi_supervised=False
         ),

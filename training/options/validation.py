@@ -23,6 +23,7 @@ from training.options.target_rules import (
     semi_supervised_conflicts,
     target_conflicts,
 )
+from training.options.translation import PatchganDiscriminator
 
 
 def check_compatible(config: Config) -> None:
@@ -219,10 +220,11 @@ def _kinds(config: Config) -> Iterator[str]:
             )
     if isinstance(generator, R3ganGenerator) and generator.condition == "norm":
         yield 'generator.condition: R3GAN has no norm layers; use "embedding"'
-    if isinstance(discriminator, ProjectedDiscriminator) and code_count(generator):
+    unaware = isinstance(discriminator, ProjectedDiscriminator | PatchganDiscriminator)
+    if unaware and code_count(generator):
         yield (
-            "generator.categorical, generator.continuous: not supported by the projected "
-            "discriminator"
+            "generator.categorical, generator.continuous: not supported by the "
+            f"{discriminator.name} discriminator"
         )
     if isinstance(discriminator, ProjectedDiscriminator) and discriminator.norm == "joint":
         if _penalised(config):
@@ -265,6 +267,9 @@ def _unused_options(config: Config) -> Iterator[str]:
         yield "burn_in: has no effect without burn_in.kimg"
     if options.penalty != 1 and not _penalised(config):
         yield "burn_in.penalty: has no effect without a gradient penalty"
+    for key, rate in (("g_optimizer", config.g_optimizer), ("d_optimizer", config.d_optimizer)):
+        if rate.decay_from_kimg and rate.decay_from_kimg >= rate.decay_kimg:
+            yield f"{key}.decay_from_kimg: must be below {key}.decay_kimg, where the rate becomes 0"
     if config.freeze_d and not config.init_from:
         yield "freeze_d: without init_from, the frozen layers would stay random"
     if config.augment.ada and config.augment.policy:

@@ -50,7 +50,7 @@ def checkpoint_bytes(state: State, config: Config, shape: ImageShape) -> int:
         if options.name == "adam":
             sizes += [4] * len(weights)  # the step counters
     if config.replay.size:
-        pixels = shape.channels * shape.height * shape.width
+        pixels = config.method.sets * shape.channels * shape.height * shape.width
         sizes.append(config.replay.size * (2 * pixels + 8))
     return sum(sizes) + _TENSOR_BYTES * len(sizes) + _CHECKPOINT_BYTES
 

@@ -117,7 +117,7 @@ def measure_run(
             },
             state_bytes(state, config),
             _step_bytes(state, config, shape, ranks),
-            _grid_bytes(state, config),
+            _grid_bytes(state, config, shape),
             _evaluation_bytes(config, shape, device) if evaluated and ranks.is_main else 0,
             checkpoint_bytes(state, config, shape),
         )
@@ -140,7 +140,7 @@ def _step_bytes(state: State, config: Config, shape: ImageShape, ranks: Distribu
     """Return the maximum of live bytes in a training step, without the state."""
     share = -(-config.batch // ranks.world_size)
     count = min(config.micro_batch or share, share)
-    pixels = shape.height * shape.width * shape.channels
+    pixels = shape.height * shape.width * shape.channels * config.method.sets
     # all micro-batches of a batch are floats at once; prefetched batches are bytes
     extra = 4 * pixels * (share - count) + _QUEUED * pixels * share
     few, more = (size * config.discriminator.packing for size in _BATCHES)
@@ -155,7 +155,8 @@ def _step_course(state: State, config: Config, shape: ImageShape, count: int) ->
         config, batch=count, micro_batch=0, n_critic=1, compile=False, blocks=BlockOptions()
     )  # a step of both networks needs at least as much as one of either
     device = next(state.generator.parameters()).device
-    images = torch.zeros((count, shape.height, shape.width, shape.channels), dtype=torch.uint8)
+    channels = shape.channels * config.method.sets
+    images = torch.zeros((count, shape.height, shape.width, channels), dtype=torch.uint8)
     batch = Batch(images.permute(0, 3, 1, 2), torch.zeros(count, dtype=torch.int64))
     g_options, d_options = optimizers(config)
     state.g_optimizer = make_optimizer(g_options, state.g_networks.values(), device)
@@ -187,7 +188,7 @@ def optimizer_tensors(state: State) -> list[Tensor]:
     ]
 
 
-def _grid_bytes(state: State, config: Config) -> int:
+def _grid_bytes(state: State, config: Config, shape: ImageShape) -> int:
     """Return the maximum of live bytes while a grid of samples is generated."""
     device = next(state.generator.parameters()).device
     count = min(config.record.grid, _DRAWN)
@@ -195,6 +196,8 @@ def _grid_bytes(state: State, config: Config) -> int:
 
     def course(size: int) -> Course:
         latents = fixed_latents(config.latent, size, average.z_dim, config.seed, device)
+        if config.method.sets > 1:  # images are translated
+            latents = torch.zeros(size, shape.channels, shape.height, shape.width, device=device)
         with live_meter(device) as live:
             images = generate_images(
                 average, latents, torch.zeros(size, dtype=torch.int64, device=device)

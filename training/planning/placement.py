@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from pipeline.contract import format_bytes
 from training.config import DataOptions
 from training.machine.distributed import Distributed
-from training.streaming.dataset import ShardDataset
+from training.streaming.dataset import ShardDataset, split_options
 from training.streaming.device_samples import Placement
 from training.streaming.sample_memory import GIGABYTE, open_shared_memory
 
@@ -59,7 +59,8 @@ def place_samples(
     source: ShardDataset, options: DataOptions, device: torch.device, ranks: Distributed,
     training: int, available: int | None,
 ) -> tuple[Placement, KeptImages, str]:  # fmt: skip
-    """Decide where decoded samples are kept; all processes of the run call this.
+    """Decide where decoded samples are kept, those of both sets if there are two; all processes of
+    the run call this.
 
     A single process that has them on the device keeps none in main memory. Several processes on a
     machine share one copy, and fill their devices from it.
@@ -67,6 +68,18 @@ def place_samples(
     Returns:
         The place, its bytes, and a sentence for the user, or an empty text.
     """
+    if source.second is not None:
+        shared = split_options(source, options)
+        alone = replace(source, second=None)
+        first, one, note = place_samples(alone, shared[0], device, ranks, training, available)
+        training += one.on_device
+        second, two, later = place_samples(
+            source.second, shared[1], device, ranks, training, available
+        )
+        both = KeptImages(
+            one.in_memory + two.in_memory, one.on_device + two.on_device, one.processes
+        )
+        return replace(first, second=second), both, note or later
     size = source.index.nsamples * source.height * source.width * source.channels
     on_device = device_image_bytes(options, size, device, training, available)
     memory, reason = open_shared_memory(source, options, ranks)

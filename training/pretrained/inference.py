@@ -45,6 +45,8 @@ class TrainedGenerator:
     folder: Path
     encoder: nn.Module | None = None
     """The averaged encoder, if the run has trained one."""
+    back: Generator | None = None
+    """The averaged generator from set B to set A, if `generator` translates A to B."""
 
     @property
     def classes(self) -> int:
@@ -56,7 +58,30 @@ class TrainedGenerator:
         return self.classes > 0 and self.config.generator.condition != "none"
 
     @property
+    def is_translator(self) -> bool:
+        """Whether `generator` translates images, and has no latents."""
+        return self.config.method.sets > 1
+
+    def require_latents(self) -> None:
+        """Raise if there are no latents.
+
+        Raises:
+            UserError: the generator translates images.
+        """
+        if self.is_translator:
+            raise UserError(
+                f"{self.folder}: translates images and has no latents; use "
+                f"`python -m training.translate {self.name} IMAGE`"
+            )
+
+    @property
     def space(self) -> LatentSpace:
+        """The latent space.
+
+        Raises:
+            UserError: the generator translates images.
+        """
+        self.require_latents()
         return build_latent_space(self.generator, self.latent, self.classes, self.encoder)
 
     @property
@@ -83,10 +108,13 @@ def load_generator(run_name: str, device: torch.device) -> TrainedGenerator:
     values = _read(run, described, which)
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"], len(labels))
     generator = build_fitting(config.generator, shape, values["average"], str(run.folder))
-    encoder = load_further_network("encoder", config, shape, values, str(run.folder))
+    further: dict[str, Any] = {}
+    for name in ("encoder", "generator_back"):
+        network = load_further_network(name, config, shape, values, str(run.folder))
+        further[name] = network if network is None else network.to(device)
     return TrainedGenerator(
         generator.to(device), config.latent, labels, values["seen"], shape, config, dataset,
-        run.folder, encoder if encoder is None else encoder.to(device),
+        run.folder, further["encoder"], further["generator_back"],
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import DatasetPaths, ShardIndex, UserError, count_of, local_path
-from training.config import DataOptions
+from training.config import Config, DataOptions
 from training.image_shape import ImageShape
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.streaming.cache import ShardCache
@@ -29,7 +29,8 @@ class ShardDataset:
 
     `fit` is how images of other sizes are resized, see `DataOptions`. `labels` is None for shards
     with a complete index; otherwise the class number of each sample in order, -1 if it has none.
-    `notes` are sentences for the user.
+    `notes` are sentences for the user. `second` is the second set of a method that translates
+    between two sets, with images of the same shape.
     """
 
     index: ShardIndex
@@ -40,6 +41,12 @@ class ShardDataset:
     fit: str = ""
     labels: NDArray[np.int32] | None = None
     notes: tuple[str, ...] = ()
+    second: ShardDataset | None = None
+
+    @property
+    def sets(self) -> list[ShardDataset]:
+        """The set itself, and the second one if there is one."""
+        return [self] if self.second is None else [self, self.second]
 
     @property
     def classes(self) -> int:
@@ -84,6 +91,63 @@ def open_shard_dataset(
         _refuse_invented(index, locations)
     channels = options.channels or index.channels
     return ShardDataset(index, locations, height, width, channels, options.fit)
+
+
+def open_training_sets(location: str | Path, config: Config) -> ShardDataset:
+    """Open the shards that a run of `config` learns from: those at `location`, and the second set
+    if its method has one.
+
+    Raises:
+        UserError: as in `open_shard_dataset`, or the second set is missing, or its images have
+            another shape.
+    """
+    options = config.data
+    if config.method.sets == 1:
+        return open_shard_dataset(location, config.resolution, options)
+    if not options.shards_b:
+        raise UserError(
+            f'data.shards_b: method.name "{config.method.name}" translates between two sets of '
+            "images; give the second one with --shards-b"
+        )
+    first = open_shard_dataset(location, config.resolution, options)
+    if first.channels == 4:
+        raise UserError(
+            f"{location}: images with transparency, which {config.method.name} does not translate; "
+            "--data.channels 3 reads them over white"
+        )
+    alike = replace(options, channels=first.channels)  # type: ignore[arg-type]
+    second = open_shard_dataset(options.shards_b, config.resolution, alike)
+    if (second.height, second.width) != (first.height, first.width):
+        raise UserError(
+            f"--shards-b {options.shards_b}: images of {second.width}×{second.height} px, those of "
+            f"--shards of {first.width}×{first.height}; resize both with --data.fit crop, pad or "
+            "stretch and --resolution N"
+        )
+    return replace(first, second=second, notes=(*first.notes, *second.notes))
+
+
+def split_options(source: ShardDataset, options: DataOptions) -> list[DataOptions]:
+    """Return the options of each of `source.sets`: limits of memory are shared in proportion to
+    their sizes, that of the disk equally, in folders of their own."""
+    if source.second is None:
+        return [options]
+    sizes = [one.index.nsamples for one in source.sets]
+    parts = []
+    for number, (one, size) in enumerate(zip(source.sets, sizes, strict=True)):
+        share = size / sum(sizes)
+        device = options.device_gb if options.device_gb == "auto" else options.device_gb * share
+        folder = Path(options.cache) if options.cache else _cache_folder(one)
+        parts.append(
+            replace(
+                options, memory_gb=options.memory_gb * share, device_gb=device,
+                cache_gb=options.cache_gb / len(sizes), cache=str(folder / "ab"[number]),
+            )
+        )  # fmt: skip
+    return parts
+
+
+def _cache_folder(source: ShardDataset) -> Path:
+    return DatasetPaths(source.index.name).data_dir / "cache"
 
 
 def _reduced(height: int, width: int, resolution: int, location: str | Path) -> tuple[int, int]:
@@ -173,9 +237,7 @@ def default_opener(
     local = [path for path in paths if path is not None]
     if len(local) == len(paths):
         return LocalShards(local)
-    folder = (
-        Path(options.cache) if options.cache else DatasetPaths(source.index.name).data_dir / "cache"
-    )
+    folder = Path(options.cache) if options.cache else _cache_folder(source)
     if ranks.local_world_size > 1:
         folder = folder / f"rank{ranks.local_rank}"
     limit = int(options.cache_gb * 1e9 / ranks.local_world_size)

@@ -16,14 +16,18 @@ from training.streaming.sample_memory import SampleMemory
 @dataclass(frozen=True)
 class Placement:
     """The training `device` and where decoded samples are kept: all of them `on_device`, and in
-    `memory` (None: if not on the device, in memory of this process within `data.memory_gb`)."""
+    `memory` (None: if not on the device, in memory of this process within `data.memory_gb`);
+    `second` is that of a second set."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     on_device: bool = False
     memory: SampleMemory | None = None
+    second: Placement | None = None
 
     def close(self) -> None:
         """Release memory that is shared with other processes."""
+        if self.second is not None:
+            self.second.close()
         if self.memory is not None:
             self.memory.close()
 
