@@ -24,7 +24,7 @@ FORWARDED = {
     "status": ("pipeline.__main__", "status"), "curate": ("pipeline.__main__", "curate"),
     "sample": ("training.sample", ""), "explore": ("training.explore", ""),
     "evaluate": ("training.evaluate", ""), "export": ("training.export", ""),
-    "walk": ("training.walk", ""),
+    "walk": ("training.walk", ""), "translate": ("training.translate", ""),
 }  # fmt: skip
 """The module of each subcommand, and the word that it needs first."""
 WORDS = (*FORWARDED, "doctor", "completion")

@@ -44,14 +44,16 @@ NARROW = {
     "r3gan": [("widths", "[4]"), ("blocks", "[1]")],
     "fastgan": [("width", "2")],
     "projected": [("width", "8"), ("size", "64")],
+    "translator": [("width", "2"), ("blocks", "1")],
+    "patchgan": [("width", "2")],
 }
 """What makes a network of each kind small."""
 
 
 def tiny(name: str) -> Config:
     """The preset with narrow layers, small batches and at most 128 px; all else is its own."""
-    options = {"batch": "8", "replay.size": "8"} if name == "ganhacks64" else {"batch": "8"}
     config = resolve(name, {})
+    options = {"batch": "8", "replay.size": "8"} if config.replay.size else {"batch": "8"}
     options["resolution"] = str(min(config.resolution, 128))
     for network in ("generator", "discriminator"):
         options |= {
@@ -96,7 +98,7 @@ def test_preset_trains_and_a_plain_step_never_waits_for_the_device(name: str) ->
     before = [weight.detach().clone() for weight in state.generator.parameters()]
     for mode in (nullcontext(), reads := HostReads()):
         random = torch.Generator().manual_seed(state.seen)
-        size = (8, shape.channels, shape.height, shape.width)
+        size = (8, shape.channels * config.method.sets, shape.height, shape.width)
         images = torch.randint(0, 256, size, generator=random, dtype=torch.uint8)
         labels = torch.randint(0, shape.classes, (8,), generator=random)
         with mode:

@@ -255,6 +255,21 @@ def test_replay_fills_then_exchanges() -> None:
         assert torch.equal(mixed[:, 0, 0, 0].long(), mixed_labels)  # images with their labels
 
 
+def test_replay_of_single_images_is_the_image_buffer_of_cyclegan() -> None:
+    """Half of the images come back later (Zhu 2017, section 4), each stored one equally likely."""
+    memory: dict[str, Tensor] = {}
+    random, label, ages = rng(), torch.zeros(1, dtype=torch.int64), []
+    for number in range(6000):
+        fake = torch.full((1, 1, 1, 1), number % 2000 / 1.0)
+        shown, _ = replay(memory, 50, 0.5, fake, label, random)
+        if number >= 50:
+            ages.append((number - int(shown)) % 2000)
+    returned = [age for age in ages if age]
+    assert len(returned) / len(ages) == pytest.approx(0.5, abs=0.03)
+    # an image leaves with probability 1/2 · 1/50 per step: after 100 steps in the mean
+    assert sum(returned) / len(returned) == pytest.approx(100, rel=0.08)
+
+
 def test_a_step_shows_old_fakes() -> None:
     world = World({"replay": {"size": 16, "share": 0.5}})
     world.step(2)
@@ -343,6 +358,15 @@ def test_rates_fall_to_nothing() -> None:
         rates.append(world.state.g_optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.01, 0.005, 0.0, 0.0])
     assert world.state.d_optimizer.param_groups[0]["lr"] == world.config.d_optimizer.lr
+
+
+def test_rates_are_constant_and_then_fall() -> None:
+    world = World({"g_optimizer": {"lr": 0.01, "decay_from_kimg": 0.008, "decay_kimg": 0.024}})
+    rates = []
+    for _ in range(5):
+        world.step()
+        rates.append(world.state.g_optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.01, 0.01, 0.005, 0.0, 0.0])
 
 
 # Packing, minibatch statistics, latents

@@ -202,12 +202,21 @@ def load(run: str, device: str) -> TrainedGenerator:
     Raises:
         UserError: there is no such run, or it translates images and has no latents.
     """
+    trained = load_any(run, device)
+    trained.require_latents()
+    return trained
+
+
+def load_any(run: str, device: str) -> TrainedGenerator:
+    """Load the generator of a run, which may translate images, onto the named device.
+
+    Raises:
+        UserError: there is no such run.
+    """
     from training.machine.device import choose_device
     from training.pretrained.inference import load_generator
 
-    trained = load_generator(run, choose_device(device))
-    trained.require_latents()
-    return trained
+    return load_generator(run, choose_device(device))
 
 
 def label_number(trained: TrainedGenerator, label: str | None) -> int:

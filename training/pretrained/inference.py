@@ -74,6 +74,23 @@ class TrainedGenerator:
                 f"`python -m training.translate {self.name} IMAGE`"
             )
 
+    def translator(self, direction: str) -> Generator:
+        """Return the generator of a direction, `a-to-b` or `b-to-a`.
+
+        Raises:
+            UserError: the run does not translate images, or not in this direction.
+        """
+        if not self.is_translator:
+            raise UserError(
+                f"{self.folder}: generates images from latents and translates none; train with "
+                "--preset cyclegan64, --shards A and --shards-b B"
+            )
+        if direction == "a-to-b":
+            return self.generator
+        if self.back is None:
+            raise UserError(f"{self.folder}: exported without the generator of {direction}")
+        return self.back
+
     @property
     def space(self) -> LatentSpace:
         """The latent space.

@@ -46,6 +46,14 @@ KINDS = {
         "discriminator": PLAIN,
         "method": {"name": "bigan", "encoder": PLAIN, "pair_widths": [8, 8]},
     },
+    "cyclegan": {
+        "generator": {"name": "translator", "width": 4, "blocks": 1},
+        "discriminator": {"name": "patchgan", "width": 4, "layers": 2},
+        "method": {"name": "cyclegan"},
+        "loss": {"name": "lsgan"},
+        "g_optimizer": {"name": "sgd"},
+        "d_optimizer": {"name": "sgd"},
+    },
     "triple-gan": {
         "generator": PLAIN | {"z_dim": 8, "condition": "embedding"},
         "discriminator": PLAIN | {"condition": "projection"},
@@ -69,7 +77,8 @@ def train_on_rank(out: str) -> None:
             step = Step(config, state, torch.device("cpu"), ranks)
             for number in range(2):
                 random = torch.Generator().manual_seed(number)
-                images = torch.randint(0, 256, (4, 3, 32, 32), generator=random, dtype=torch.uint8)
+                size = (4, 3 * config.method.sets, 32, 32)
+                images = torch.randint(0, 256, size, generator=random, dtype=torch.uint8)
                 part = rank_slice(4, ranks.rank, ranks.world_size)
                 step([Batch(images[part], torch.zeros(part.stop - part.start, dtype=torch.int64))])
             found[kind] = {
@@ -88,7 +97,7 @@ def test_two_processes_have_the_same_weights(tmp_path: Path) -> None:
     )
     for kind, weights in first.items():
         assert all(torch.equal(weights[key], second[kind][key]) for key in weights), kind
-    for kind in ("r3gan", "bigan"):
+    for kind in ("r3gan", "bigan", "cyclegan"):
         for key, weight in alone[kind].items():
             torch.testing.assert_close(first[kind][key], weight, rtol=1e-3, atol=2e-5)
     # Adam's first steps go by signs, and those of gradients about 0 are the rounding's

@@ -37,6 +37,12 @@ ENCODER = {"width": 4, "norm": "none"}
 METHOD_TABLES: dict[str, dict[str, Any]] = {
     "gan": {},
     "bigan": {"method": {"name": "bigan", "encoder": ENCODER, "pair_widths": [8, 8]}},
+    "cyclegan": {
+        "generator": {"name": "translator", "width": 4, "blocks": 1},
+        "discriminator": {"name": "patchgan", "width": 4, "layers": 1},
+        "method": {"name": "cyclegan"},
+        "loss": {"name": "lsgan"},
+    },
     "triple-gan": {
         "generator": {**PLAIN["generator"], "condition": "embedding"},
         "discriminator": {**PLAIN["discriminator"], "condition": "projection"},
@@ -45,6 +51,7 @@ METHOD_TABLES: dict[str, dict[str, Any]] = {
     "vae-gan": {"method": {"name": "vae-gan", "encoder": ENCODER}},
 }
 """A small configuration of each method, without batch norm and random numbers in losses."""
+SGD = {"name": "sgd", "lr": 0.01}
 TRIPLE = {"generator": {"condition": "norm"}, "discriminator": {"condition": "projection"}}
 FURTHER = [name for name in METHOD_TABLES if name != "gan"]
 
@@ -55,16 +62,17 @@ def configuration(name: str, **more: Any) -> Config:
     return config
 
 
-def batch_at(seen: int, count: int = 8) -> Batch:
+def batch_at(seen: int, count: int = 8, sets: int = 1) -> Batch:
     random = torch.Generator().manual_seed(seen)
-    images = torch.randint(0, 256, (count, 3, 16, 16), generator=random, dtype=torch.uint8)
+    images = torch.randint(0, 256, (count, 3 * sets, 16, 16), generator=random, dtype=torch.uint8)
     return Batch(images, torch.randint(0, 4, (count,), generator=random))
 
 
 def take_steps(config: Config, state: State, count: int) -> dict[str, Tensor]:
     step = Step(config, state, CPU)
     for _ in range(count):
-        stats = step([batch_at(state.seen, config.batch)] * config.n_critic)
+        batch = batch_at(state.seen, config.batch, config.method.sets)
+        stats = step([batch] * config.n_critic)
     return stats
 
 
@@ -114,12 +122,13 @@ def test_resumed_is_uninterrupted(name: str) -> None:
 
 @pytest.mark.parametrize("name", FURTHER)
 def test_micro_batches_add_up_to_the_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the noise of encoders and labels: its numbers differ between parts."""
+    """Without the noise of encoders and labels: its numbers differ between parts. With SGD: biases
+    before an instance norm have no gradient, and Adam would enlarge its rounding errors."""
     monkeypatch.setattr(Posterior, "sample", lambda posterior, _random: posterior.mean)
     monkeypatch.setattr(triple_gan, "sample_labels", lambda logits, _random: logits.argmax(dim=1))
     states = []
     for size in (0, 3):
-        config = configuration(name, micro_batch=size)
+        config = configuration(name, micro_batch=size, g_optimizer=SGD, d_optimizer=SGD)
         states.append(new_state(config, SHAPE, CPU))
         take_steps(config, states[-1], 2)
     whole, parts = states
@@ -194,6 +203,17 @@ def test_a_run_without_further_networks_has_the_tensors_of_earlier_versions() ->
         ("bigan", {"replay": {"size": 8}}, "replay.size"),
         ("bigan", {"loss": {"gp": 10.0}, "discriminator": {"norm": "none"}}, "loss.gp"),
         ("bigan", {"loss": {"feature_matching": 1.0}}, "loss.feature_matching"),
+        ("cyclegan", {"generator": {"width": 4}}, "generator.name"),
+        ("cyclegan", {"discriminator": {"name": "resnet"}}, "discriminator.name"),
+        ("cyclegan", {"loss": {"r1": 1.0}}, "loss.r1"),
+        ("cyclegan", {"data": {"channels": 4}}, "data.channels"),
+        ("cyclegan", {"init_from": "a", "freeze_d": 1}, "freeze_d"),
+        ("cyclegan", {"cuda_graphs": True}, "cuda_graphs"),
+        ("cyclegan", {"updates": "simultaneous"}, "updates"),
+        ("gan", {"data": {"shards_b": "b"}}, "data.shards_b"),
+        ("gan", {"generator": {"name": "translator"}}, "generator.name"),
+        ("gan", {"g_optimizer": {"decay_from_kimg": 2, "decay_kimg": 1}},
+         "g_optimizer.decay_from_kimg"),
         ("triple-gan", {"generator": {}, "discriminator": {}}, "generator.condition"),
         ("triple-gan", TRIPLE | {"loss": {"name": "lsgan"}}, "loss.name"),
         ("triple-gan", TRIPLE | {"loss": {"feature_matching": 1.0}}, "loss.feature_matching"),
