@@ -32,7 +32,7 @@ COMMANDS = {
         f"training.{name}": f"training.{name}"
         for name in (
             "fit", "sample", "evaluate", "explore", "export", "walk", "mix", "directions",
-            "nearest", "project", "probe",
+            "nearest", "project", "translate", "probe",
         )
     },
 }  # fmt: skip

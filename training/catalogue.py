@@ -18,7 +18,7 @@ from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.networks.further import build_further
 from training.options.architectures import code_count
-from training.options.methods import GanMethod
+from training.options.methods import CycleganMethod, GanMethod
 from training.options.resolve import preset_names, replace_known, resolve
 from training.planning.forecast import count_parameters
 
@@ -40,7 +40,8 @@ the time and memory that a preset needs on your machine.
 "GFLOP per image" is the cost of training on one image (10⁹ additions and multiplications), counted
 from the layers of generator and discriminator, without further networks: three forward passes of
 the generator and eight of the discriminator, five more of the discriminator for a gradient penalty,
-six of the generator for path length. "Total" is this cost times the number of images of the preset
+six of the generator for path length. CycleGAN's cost is that of a pair of images and of all its
+networks. "Total" is this cost times the number of images of the preset
 ("kimg": thousands). A machine that sustains 1 TFLOP/s needs 0.28 hours per PFLOP.
 
 "Expected result" is what the source reports, unless it says otherwise.
@@ -174,6 +175,9 @@ def gflop_per_image(config: Config, size: NetworkCost) -> float:
     forward (unless both networks learn from one pass) and backward (only to the images) through D.
     """
     loss, blocks, d_updates = config.loss, config.blocks, float(config.n_critic)
+    if isinstance(config.method, CycleganMethod):  # to the other set, back, and to its own set
+        passes = 3 if config.method.identity else 2
+        return 2 * (3 * passes * size.g_gflop + 8 * size.d_gflop)
     gflop = size.g_gflop + 6 * size.d_gflop
     penalties = sum(bool(weight) for weight in (loss.gp, loss.dragan, loss.r1, loss.r2))
     gflop += 5 * size.d_gflop * penalties / loss.interval
