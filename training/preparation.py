@@ -37,11 +37,7 @@ from training.monitoring.console import Display, NullDisplay
 from training.monitoring.trackers import check_tracking
 from training.options.resolve import drop_label_conditions
 from training.planning.forecast import Forecast
-from training.planning.memory import (
-    check_memory,
-    measure_run,
-    program_bytes,
-)
+from training.planning.memory import check_memory, measure_run, program_bytes
 from training.planning.placement import place_samples
 from training.planning.room import is_evaluated, refuse_full_disk
 from training.planning.threads import recorded_threads, set_threads
@@ -111,10 +107,6 @@ def prepare(
     device = choose_device(config.device)
     ranks = stack.enter_context(init_distributed(device))
     stack.enter_context(determinism(config.deterministic, device))
-    if ranks.world_size > config.batch:
-        raise UserError(
-            f"batch: {count_of(config.batch, 'image')} for {ranks.world_size} processes"
-        )
     device = _set_up(config, device, ranks)
     shown = display if ranks.is_main else NullDisplay()
     for line in why:  # before the shards, which may not fit a size that was chosen
@@ -170,6 +162,10 @@ def _take(
 
 
 def _set_up(config: Config, device: torch.device, ranks: Distributed) -> torch.device:
+    if ranks.world_size > config.batch:
+        raise UserError(
+            f"batch: {count_of(config.batch, 'image')} for {ranks.world_size} processes"
+        )
     check_graphs(config, device, ranks)
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -121,12 +121,14 @@ def _parts(folder: str) -> list[str]:
 
 
 def _outer_folders(folders: list[list[str]]) -> int:
-    """Return the number of outermost folders that contain all images and further folders."""
+    """Return the number of outermost folders that contain all images and further folders. A split
+    is none of them, also if it is the only one."""
     count = 0
     while (
         folders
         and all(len(parts) > count + 1 for parts in folders)
         and len({parts[count] for parts in folders}) == 1
+        and folders[0][count].casefold() not in SPLITS
     ):
         count += 1
     return count

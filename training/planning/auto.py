@@ -80,8 +80,7 @@ gray levels), so that no discriminator tells them apart by noise that nobody see
 PLAIN = 0.5
 """Below this fraction of plain images, backgrounds are reported as uneven."""
 SMALL = 64
-_DAY = 24.0
-_SIMILAR = 1.5
+_DAY, _SIMILAR = 24.0, 1.5
 """A measured speed that differs by at most this factor from the planned one is not reported."""
 
 

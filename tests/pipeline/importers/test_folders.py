@@ -52,6 +52,18 @@ def test_splits_one_folder_deep(tmp_path: Path, take: Take, outer: str, name: st
     assert len(take(path, split="val").labels) == 4
 
 
+@pytest.mark.parametrize("outer", ["", "archive/"])
+@pytest.mark.parametrize("name", ["in", "in.zip"])
+def test_the_only_split(tmp_path: Path, take: Take, outer: str, name: str) -> None:
+    names = [f"{outer}train/{shell}/{shell}.png" for shell in ("cone", "cowrie")]
+    path = PACKERS[name](tmp_path / name, files(*names))
+    done = take(path, split="train")
+    assert done.found == "image folder: 2 images, 2 labels, splits train"
+    assert done.labels == {"cone.png": ["cone"], "cowrie.png": ["cowrie"]}
+    with pytest.raises(UserError, match="no images in it"):
+        take(path, split="test")
+
+
 @pytest.mark.parametrize(
     ("names", "labels"),
     [

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from pipeline.contract import UserError
 from shellgan.models import Model
 from tests.training.latent.test_projection import made
+from tests.training.methods.conftest import TinyRun
 from training import project as command
 from training.latent.projection import Schedule, pixel_distance, project
 from training.latent.space import LatentSpace
@@ -68,14 +67,9 @@ def test_reconstructions_are_beside_their_images() -> None:
 
 
 def test_the_encoder_of_a_run_serves_project_the_report_and_the_library(
-    tmp_path: Path,
-    small_shards: Callable[..., Any],
-    in_process: Any,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, shards = tmp_path / "runs" / "tiny", small_shards()
-    options = ("--method.name", "bigan", "--method.encoder.width", "4")
-    assert in_process(run, shards, *options, "--total-kimg", "0.016") == 0
+    run = tiny_run("--method.name", "bigan", "--method.encoder.width", "4")
     assert "Reconstructions" in (run / "report.html").read_text()
     trained = load_generator(str(run), torch.device("cpu"))
     assert trained.encoder is not None
@@ -105,13 +99,9 @@ def test_the_encoder_of_a_run_serves_project_the_report_and_the_library(
 
 
 def test_a_run_without_encoder_says_so(
-    tmp_path: Path,
-    small_shards: Callable[..., Any],
-    in_process: Any,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, shards = tmp_path / "runs" / "tiny", small_shards()
-    assert in_process(run, shards, "--total-kimg", "0.016") == 0
+    run = tiny_run()
     assert "Reconstructions" not in (run / "report.html").read_text()
     Image.new("RGB", (16, 16)).save(tmp_path / "shell.png")
     arguments = ["tiny", str(tmp_path / "shell.png"), "--out", str(tmp_path / "pair.png")]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, softplus
 
+from tests.training.methods.conftest import TinyRun
 from tests.training.methods.test_further_networks import CPU, SHAPE, batch_at, configuration
 from tests.training.test_semi_supervised import corners
 from training import probe
@@ -96,17 +94,13 @@ def test_the_classifier_learns_from_eight_labels_among_hundreds_of_images() -> N
 
 
 def test_probe_reports_the_classifier_on_images_whose_labels_it_never_saw(
-    tmp_path: Path,
-    small_shards: Callable[..., Any],
-    in_process: Any,
-    capsys: pytest.CaptureFixture[str],
+    tiny_run: TinyRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, shards = tmp_path / "runs" / "tiny", small_shards(labels=("cone", "whelk"))
-    options = (
+    tiny_run(
         "--method.name", "triple-gan", "--method.classifier.width", "4", "--data.labelled", "30",
         "--generator.condition", "norm", "--discriminator.condition", "projection",
+        labels=("cone", "whelk"),
     )  # fmt: skip
-    assert in_process(run, shards, *options, "--total-kimg", "0.016") == 0
     assert "classifier 0.0" in capsys.readouterr().out
     assert probe.main(["tiny", "--steps", "0", "--held-out", "0.5", "--json"]) == 0
     *table, line = capsys.readouterr().out.splitlines()
