@@ -66,6 +66,13 @@ def non_saturating_g(_real: Tensor, fake: Tensor) -> Tensor:
     return softplus(-fake).mean()
 
 
+def kl_g(_real: Tensor, fake: Tensor) -> Tensor:
+    """log((1 − D(G(z))) / D(G(z))), the sum of the two above: minus the mean logit. Of the best
+    discriminator it is KL(p_g ‖ p_data), because its logit is log p_data − log p_g (Sønderby 2017,
+    section 2.2)."""
+    return -fake.mean()
+
+
 def lsgan_d(real: Tensor, fake: Tensor, real_target: Target, fake_target: Target) -> Tensor:
     """½(D(x) − 1)² + ½D(G(z))² (Mao 2017, eq. 9), with targets."""
     return ((real - real_target).square().mean() + (fake - fake_target).square().mean()) / 2
@@ -148,7 +155,7 @@ def rahinge_g(real: Tensor, fake: Tensor) -> Tensor:
     return rahinge_d(fake, real, 1.0, 0.0)
 
 
-minimax_d = non_saturating_d = logistic_d
+minimax_d = non_saturating_d = kl_d = logistic_d
 hinge_g = random_hinge_g = wgan_g = score_g
 
 

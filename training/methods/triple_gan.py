@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, softplus
+from torch.nn.functional import cross_entropy, mse_loss, softplus
 
 from training.gan_loss import GanLoss, Labels, LossAndStats
 from training.losses import labelled_loss
@@ -19,7 +19,9 @@ class TripleGanLoss(GanLoss):
     + (1 − α) E_g[log(1 − D(x, y))] (Li 2017, eq. 4), where y is a label in E_p, drawn from the
     classifier's p_c(y | x) in E_c, and that of the generated image in E_g. The classifier also
     learns R_L = E_p[−log p_c(y | x)] and R_P = E_g[−log p_c(y | x)], weighted by `pseudo`
-    (algorithm 1).
+    (algorithm 1), and R_U = E‖p_c(y | x, ε) − p_c(y | x, ε′)‖², weighted by `consistency`, for two
+    draws of its dropout, ε and ε′ (Laine & Aila 2017, as in the paper's code, where it is the mean
+    over the classes).
     """
 
     _positives: Tensor
@@ -75,6 +77,10 @@ class TripleGanLoss(GanLoss):
         loss = (1 - options.alpha) * adversarial + options.alpha * game
         loss = loss + self._config.loss.classifier * known + options.pseudo * pseudo
         found = {"class_c": known, "class_fake": pseudo, "game_c": game}
+        if options.consistency:
+            again = self.classify(real).softmax(dim=1)
+            found["consistency_c"] = mse_loss(logits.softmax(dim=1), again)
+            loss = loss + options.consistency * found["consistency_c"]
         return loss, stats | {name: value.detach() for name, value in found.items()}
 
     def own_step_penalties(self, real: Tensor, labels: Tensor) -> Iterator[LossAndStats]:

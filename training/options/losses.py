@@ -26,6 +26,7 @@ class LossProperties:
 LOSS_PROPERTIES = {
     "minimax": LossProperties(logistic=True, targets=True),
     "non-saturating": LossProperties(logistic=True, targets=True),
+    "kl": LossProperties(logistic=True, targets=True),
     "lsgan": LossProperties(targets=True, boundary=0.5),
     "hinge": LossProperties(),
     "random-hinge": LossProperties(),

@@ -18,8 +18,8 @@ from training.options.translation import PatchganDiscriminator, TranslatorGenera
 
 INVERTIBLE = frozenset(
     (
-        "minimax", "non-saturating", "lsgan", "hinge", "random-hinge", "wgan", "rsgan", "rasgan",
-        "ralsgan", "rahinge",
+        "minimax", "non-saturating", "kl", "lsgan", "hinge", "random-hinge", "wgan", "rsgan",
+        "rasgan", "ralsgan", "rahinge",
     )
 )  # fmt: skip
 """Losses that are the same after real and fake, and the sides of the boundary, are exchanged."""
@@ -129,6 +129,11 @@ def _three_players(config: Config, key: str) -> Iterator[str]:
             f"generator.condition, discriminator.condition: {key} compares images with their "
             "labels; set both"
         )
+    if config.method.consistency and not config.method.classifier.dropout:  # type: ignore[union-attr]
+        yield (
+            "method.consistency: compares predictions with different dropout; set "
+            "method.classifier.dropout"
+        )
     if discriminator.classifier or is_semi_supervised(discriminator):
         yield (
             "discriminator.classifier, discriminator.semi_supervised: with "
@@ -146,7 +151,10 @@ def _three_players(config: Config, key: str) -> Iterator[str]:
 def _third_term(config: Config, key: str, of: str) -> Iterator[str]:
     """Check options that do not fit a third cross-entropy of the discriminator."""
     if not LOSS_PROPERTIES[config.loss.name].logistic:
-        yield f"loss.name: {key} has a third cross-entropy, of {of}; use minimax or non-saturating"
+        yield (
+            f"loss.name: {key} has a third cross-entropy, of {of}; use minimax, kl or "
+            "non-saturating"
+        )
     if getattr(config.discriminator, "norm", "") == "joint":
         yield (
             f'discriminator.norm: "joint" needs real and fake images in one pass, but {key} has '

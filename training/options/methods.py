@@ -95,7 +95,8 @@ class TripleGanMethod(MethodOptions):
     `alpha` is the classifier's share in the game, the generator has the rest. `pseudo` weights
     generated images as examples for the classifier. `positives` weights images without a label, as
     the classifier labels them, among the real ones (section 3.3 of the paper; 0: only labelled
-    images).
+    images). `consistency` weights the distance of two predictions for each image, with different
+    dropout (Laine & Aila 2017; the paper's code reaches 100 after 80 epochs).
     """
 
     learns_labels: ClassVar[bool] = True
@@ -103,6 +104,7 @@ class TripleGanMethod(MethodOptions):
     alpha: Fraction = 0.5
     pseudo: NonNegative = 0.1
     positives: Fraction = 0.5
+    consistency: NonNegative = 0.0
     classifier: EncoderOptions = field(default_factory=EncoderOptions)
 
 

@@ -9,7 +9,7 @@ from training.options.architectures import (
     code_count,
     is_semi_supervised,
 )
-from training.options.losses import LOSSES_WITH_TARGETS
+from training.options.losses import LOSS_PROPERTIES, LOSSES_WITH_TARGETS
 
 CROSS_ENTROPY = LOSSES_WITH_TARGETS - {"lsgan"}
 """Those of them that have no minimum if a target is outside 0 to 1."""
@@ -90,10 +90,10 @@ def semi_supervised_conflicts(config: Config) -> Iterator[str]:
                 'method.name "triple-gan"'
             )
         return
-    if loss.name not in ("minimax", "non-saturating"):
+    if not LOSS_PROPERTIES[loss.name].logistic:
         yield (
             f"discriminator.semi_supervised: the {loss.name} loss has no probabilities for the "
-            "K + 1 classes; set loss.name to minimax or non-saturating"
+            "K + 1 classes; set loss.name to minimax, kl or non-saturating"
         )
     if (
         discriminator.classifier

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from scipy.stats import mannwhitneyu
+from torch import Tensor
 
 from training.losses import LOSSES, separation
 
@@ -30,7 +31,7 @@ def mean(values: list[float]) -> float:
 def d_by_formula(name: str, real: list[float], fake: list[float]) -> float:
     mr, mf = mean(real), mean(fake)
     match name:
-        case "minimax" | "non-saturating":
+        case "minimax" | "non-saturating" | "kl":
             return mean([-math.log(sigmoid(r)) for r in real]) + mean(
                 [-math.log(1 - sigmoid(f)) for f in fake]
             )
@@ -66,7 +67,7 @@ def g_by_formula(name: str, real: list[float], fake: list[float]) -> float:
             return mean([-math.log(sigmoid(f)) for f in fake])
         case "lsgan":
             return mean([(f - 1) ** 2 for f in fake]) / 2
-        case "hinge" | "random-hinge" | "wgan":
+        case "hinge" | "random-hinge" | "wgan" | "kl":
             return -mf
         case "rsgan":
             return mean([-math.log(sigmoid(f - r)) for r, f in zip(real, fake, strict=True)])
@@ -141,6 +142,28 @@ def test_smoothed_labels_move_the_optimum_to_the_label() -> None:
     loss = LOSSES["non-saturating"].d(logits, fake, targets, torch.tensor([0.1, 0.3]))
     for gradient in torch.autograd.grad(loss, [logits, fake]):
         assert torch.allclose(gradient, torch.zeros(2), atol=1e-6)
+
+
+def test_kl_is_the_divergence_of_two_gaussians_once_the_discriminator_is_trained() -> None:
+    """KL(N(m, s²) ‖ N(0, 1)) = ½(m² + s² − 1) − log s; a quadratic logit is enough for both."""
+    center, deviation = 0.8, 0.6
+    random, loss = torch.Generator().manual_seed(0), LOSSES["kl"]
+    real, normal = torch.randn(2, 50_000, generator=random, dtype=torch.float64)
+    weights = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
+
+    def logits(x: Tensor) -> Tensor:
+        return torch.stack([torch.ones_like(x), x, x.square()], dim=1) @ weights
+
+    def closure() -> Tensor:
+        total = loss.d(logits(real), logits(center + deviation * normal), 1.0, 0.0)
+        (weights.grad,) = torch.autograd.grad(total, [weights])
+        return total
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    found = loss.g(logits(real), logits(center + deviation * normal))
+    closed = (center**2 + deviation**2 - 1) / 2 - math.log(deviation)
+    assert found.item() == pytest.approx(closed, abs=0.02)
 
 
 def test_saturation_is_what_separates_minimax_from_non_saturating() -> None:

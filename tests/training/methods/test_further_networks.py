@@ -218,6 +218,8 @@ def test_a_run_without_further_networks_has_the_tensors_of_earlier_versions() ->
         ("triple-gan", TRIPLE | {"loss": {"name": "lsgan"}}, "loss.name"),
         ("triple-gan", TRIPLE | {"loss": {"feature_matching": 1.0}}, "loss.feature_matching"),
         ("triple-gan", TRIPLE | {"labels": "if-any"}, "labels"),
+        ("triple-gan", {"method": {"name": "triple-gan", "consistency": 1.0}},
+         "method.consistency"),
         ("triple-gan", {"generator": {"condition": "norm"},
                         "discriminator": {"condition": "projection", "classifier": True}},
          "discriminator.classifier"),

@@ -73,6 +73,27 @@ def test_each_player_minimises_what_the_paper_says(monkeypatch: pytest.MonkeyPat
             torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-6)
 
 
+def test_consistency_is_the_mean_squared_difference_of_two_predictions() -> None:
+    config = configuration("triple-gan")
+    options = replace(config.method, consistency=7.0)
+    state = new_state(config, SHAPE, CPU)
+    loss = Step(replace(config, method=options), state, CPU).loss
+    predictions = torch.randn(3, 8, 4)
+    real = batch_at(0).images.float() / 127.5 - 1
+    labels, latents = loss.labels(torch.arange(8) % 4), torch.randn(8, 8)
+    fake = loss.generate(latents, labels[1])
+
+    def total(again: torch.Tensor) -> torch.Tensor:
+        drawn = iter([*predictions[:2], again])
+        loss.classify = lambda _images: next(drawn)  # type: ignore[method-assign]
+        loss._random.manual_seed(0)  # the same labels
+        return loss.generator(real, fake, labels, latents)[0]
+
+    first, third = predictions[0].softmax(dim=1), predictions[2].softmax(dim=1)
+    apart = total(predictions[2]) - total(predictions[0])
+    torch.testing.assert_close(apart, 7 * (first - third).square().mean())
+
+
 @pytest.mark.slow
 def test_the_classifier_learns_from_eight_labels_among_hundreds_of_images() -> None:
     config = configuration(
