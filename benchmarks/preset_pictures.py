@@ -1,4 +1,4 @@
-"""Trains every preset for about a minute of CPU time and writes a picture of its samples.
+"""Trains every preset for two minutes of CPU time and writes a picture of its samples.
 
 The pictures and `presets.json`, with what each shows, are written to `--pictures`; docs/presets.md
 shows them (`python docs/generate.py`). A preset that takes more than `--gflop` per image is reduced
@@ -25,6 +25,7 @@ from training.catalogue import gflop_per_image, image_shape, network_cost
 from training.config import Config
 from training.grid import encode, enlarge, make_grid, shown
 from training.latent.sampling import sample_ws
+from training.machine.device import is_bf16_fast
 from training.options.resolve import preset_names, resolve
 from training.pretrained.inference import load_generator
 from training.streaming.dataset import open_shard_dataset
@@ -107,7 +108,8 @@ def paint(name: str, args: argparse.Namespace) -> dict[str, Any]:
     config, source = resolve(name, changes), open_shard_dataset(args.shards, 0)
     gray = image_shape(resolve(name, {})).channels == 1
     own = changes | {"total_kimg": "1e9", "evaluate.kimg": "0", "data.fit": "crop"}
-    own |= {"precision": "fp32", "ema.half_life_kimg": str(min(config.ema.half_life_kimg, 1.0))}
+    precision = "bf16" if is_bf16_fast(torch.device("cpu")) else "fp32"
+    own |= {"precision": precision, "ema.half_life_kimg": str(min(config.ema.half_life_kimg, 1.0))}
     own |= {"data.channels": "1"} if gray else {}
     folder = args.out / name
     command = [
@@ -134,8 +136,10 @@ def main() -> int:
     parser.add_argument("presets", nargs="*", help="some of them (default: all)")
     parser.add_argument("--shards", required=True)
     parser.add_argument("--out", type=Path, required=True, help="the runs are kept there")
-    parser.add_argument("--seconds", type=float, default=55, help="CPU time of each (default: 55)")
-    parser.add_argument("--gflop", type=float, default=0.3, help="per image (default: 0.3)")
+    parser.add_argument(
+        "--seconds", type=float, default=120, help="CPU time of each (default: 120)"
+    )
+    parser.add_argument("--gflop", type=float, default=0.6, help="per image (default: 0.6)")
     parser.add_argument("--pictures", type=Path, default=PICTURES)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -61,9 +61,10 @@ class Comparison:
     @cached_property
     def references(self) -> References:
         other = self.args.reference
-        return load_references(
-            self.images[0], read_images(open_shard_dataset(other, 0))[0] if other else None
-        )
+        reference = read_images(open_shard_dataset(other, 0))[0] if other else None
+        cache = self.args.out / "features"
+        cache.mkdir(parents=True, exist_ok=True)
+        return load_references(self.images[0], cache, reference)
 
     def measure(self, contender: str, seed: int) -> Iterator[Row]:
         """Yield one row per mark; existing results are reused."""
@@ -113,7 +114,8 @@ class Comparison:
             asked = resolve(
                 PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}", "threads": str(args.threads)}
             )
-            preset, own = PRESET, {**choose_measured(self.source, asked, {}).options, **own}
+            choice = choose_measured(self.source, asked, {})
+            preset, own = choice.preset, {**choice.options, **own}
         own |= dict(change.split("=", 1) for change in changes.split("@") if changes)
         command = [
             "--shards", args.shards, "--preset", preset,

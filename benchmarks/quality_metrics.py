@@ -11,7 +11,10 @@ it dominates the Fréchet distance.
 
 from __future__ import annotations
 
+import hashlib
+import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.contract import write_atomic
 from training.config import DataOptions
 from training.extractor import load_extractor
 from training.metrics.distances import Features
@@ -95,19 +99,24 @@ class References:
         return row
 
 
-def load_references(training: Pixels, reference: Pixels | None = None) -> References:
+def load_references(training: Pixels, cache: Path, reference: Pixels | None = None) -> References:
     """Prepare the comparison with the images `reference` (default: the training images).
 
     The score of real images is that of one half of the training images against the other or, with
-    a `reference`, that of the training images against it.
+    a `reference`, that of the training images against it. Features are kept in the folder `cache`.
     """
     network = Lite2()
 
+    def kept(pixels: Pixels) -> FeatureSet:
+        path = cache / f"{hashlib.sha256(pixels.tobytes()).hexdigest()}.npy"
+        if not path.exists():
+            data = io.BytesIO()
+            np.save(data, network.features(pixels))
+            write_atomic(path, data.getvalue())
+        return FeatureSet(np.load(path), network.logits)
+
     def features(pixels: Pixels, seed: int) -> dict[str, FeatureSet]:
-        return {
-            "": FeatureSet(network.features(pixels), network.logits),
-            "_noise": FeatureSet(network.features(add_noise(pixels, seed)), network.logits),
-        }
+        return {"": kept(pixels), "_noise": kept(add_noise(pixels, seed))}
 
     own = features(training, 0)
     others = own if reference is None else features(reference, 2)

@@ -103,7 +103,8 @@ def command(one: Training, shards: Path, run: Path, minutes: float) -> list[str]
     if preset == "auto":
         asked = resolve(PRESET, {"max_hours": f"{minutes / 60:g}", "threads": "1"})
         source = open_shard_dataset(str(shards), 0)
-        preset, own = PRESET, {**choose_measured(source, asked, {}).options, **own}
+        choice = choose_measured(source, asked, {})
+        preset, own = choice.preset, {**choice.options, **own}
     words = [
         "--shards", str(shards), "--preset", preset,
         "--run", str(run), "--threads", "1", "--eval-kimg", "0", "--record.log_kimg", "0.1",

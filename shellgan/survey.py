@@ -82,11 +82,12 @@ def survey_gallery(where: Where, recipe: str, rate: float) -> Survey:
 def choose_size(side: int, hours: float, device: str) -> tuple[int, str]:
     """Return the size of training images in pixels, and why: the largest that `hours` of training
     on the device allow (those of `auto`), and that is not larger than the images."""
-    from training.planning.auto import AUTO_TABLE
+    from training.planning.auto_table import AUTO_TABLE
 
-    allowed = max(row.height for row in AUTO_TABLE if row.device == device and row.hours <= hours)
+    rows = [row for row in AUTO_TABLE if row.device == device and not row.for_drawings]
+    allowed = max(row.height for row in rows if row.hours <= hours)
     fitting = next((size for size in _SIZES if size <= (side or allowed)), _SIZES[-1])
-    more = [row for row in AUTO_TABLE if row.device == device and row.height > allowed]
+    more = [row for row in rows if row.height > allowed]
     if fitting < allowed:
         return fitting, f"the images have a short side of {side} px"
     if more and fitting > allowed:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from training.callbacks.base import Callback, EndReason
 from training.planning.advice import Progress, conclusion, expectation, recent_mean
-from training.planning.auto import NAME
+from training.planning.auto import NAME, planned_kimg
 from training.planning.inputs import plain_fraction
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ class AdviceCallback(Callback):
 
     def __init__(self, loop: Loop) -> None:
         super().__init__(loop)
-        kimg = loop.config.burn_in.kimg or loop.config.total_kimg
-        self._planned = min(kimg, loop.config.total_kimg)
+        self._planned = planned_kimg(loop.config)
         self._is_active = loop.config.preset == NAME and loop.ranks.is_main
         self._is_due = False
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from training.monitoring.history import Row
-from training.planning.auto import PLAIN
+from training.planning.inputs import PLAIN
 
 _DECAY = 0.9
 """The exponent on photographs of garments: 33 above real images after 18 kimg, 17 after 37 and 6

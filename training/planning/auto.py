@@ -1,7 +1,6 @@
 """`--preset auto`: from the data, the machine and the time to a preset with overrides.
 
-`choose` is pure. The decisions are the rows of `AUTO_TABLE` and a few constants below it, each with
-its evidence, so that a new measurement changes a row and nothing else.
+`choose` is pure; what it decides by is in `training.planning.auto_table`.
 """
 
 from __future__ import annotations
@@ -20,74 +19,39 @@ from training.options.resolve import (
     resolve,
     unflatten,
 )  # fmt: skip
-from training.planning.inputs import AutoInputs, gather_inputs, measure_speed
+from training.planning.auto_table import (
+    AUTO_TABLE,
+    AVERAGE_SHARE,
+    DAY,
+    EVALUATED,
+    LABEL_KIMG,
+    LAST_RATE,
+    LEAST_EVALUATED,
+    LEAST_SHARE,
+    NOISE,
+    PLAIN_PASSES,
+    POLICY,
+    PROJECTED,
+    REASONS,
+    SMALL,
+    SPARE,
+    AutoRow,
+)
+from training.planning.inputs import PLAIN, AutoInputs, gather_inputs, measure_speed
 from training.streaming.dataset import ShardDataset, open_shard_dataset
 
 NAME = "auto"
-
-
-@dataclass(frozen=True)
-class AutoRow:
-    """A row of the table: on `device`, from `hours` on, a generator of `width` for images of up
-    to `height` px, whose frozen feature network sees `discriminator_size` px, with `batch`
-    images per step and learning rate `lr`; and its speed in kimg per hour."""
-
-    device: str
-    hours: float
-    height: int
-    width: int
-    discriminator_size: int
-    batch: int
-    lr: float
-    kimg_per_hour: float
-    evidence: str
-
-
-AUTO_TABLE = (
-    AutoRow("cpu", 0.0, 64, 16, 128, 16, 3e-3, 180, "25 s of one core a thousand images"),
-    AutoRow("cpu", 6.0, 64, 32, 128, 16, 2e-3, 90, "40 s of one core, by the parts' times"),
-    AutoRow("cpu", 24.0, 128, 32, 128, 16, 1e-3, 40, "not measured"),
-    AutoRow("mps", 0.0, 64, 32, 128, 32, 5e-4, 400, "not measured"),
-    AutoRow("mps", 4.0, 128, 32, 128, 32, 5e-4, 150, "not measured"),
-    AutoRow("cuda", 0.0, 64, 64, 128, 64, 2e-4, 2000, "not measured"),
-    AutoRow("cuda", 1.0, 128, 64, 128, 64, 2e-4, 1000, "not measured"),
-    AutoRow("cuda", 8.0, 256, 64, 224, 64, 2e-4, 300, "not measured"),
-)
-"""For each device, from the shortest to the longest time; the last matching row counts. Learning
-rates: at batch 16 and width 16, FD on 2,383 photographs after 8 minutes on one core was 87 at
-2e-4 (the published rate, for batch 64), 71 at 6e-4, 65 at 1.5e-3 and 55 at 3e-3."""
-LEAST_SHARE = 4
-"""Minimum number of images of a batch per process: batch norms use the statistics of its own."""
-PRESET = "projected64"
-"""The networks, loss and optimisers, which the rows scale."""
-PLAIN_PASSES = 4.0
-"""The discriminator may see each image this often before augmentation is worth its cost: on
-2,383 photographs seen 7 times each, all three transforms gave a better FD than two or none."""
-POLICY = '["color", "translation", "cutout"]'
-LABEL_KIMG = 100.0
-"""Thousand images per label that make a condition worthwhile: with 5 labels and 16 kimg in
-total, FD was 78 with conditions and 71 without."""
-AVERAGE_SHARE = 0.02
-"""Half-life of the generator's average as a fraction of the images, from 1 to 20 kimg."""
-LAST_RATE = 0.1
-"""Learning rate factor at the end of the time, along half a cosine."""
-_EVALUATED, _LEAST_EVALUATED = 0.1, 0.5
-"""Interval between two evaluations as a fraction of the images; hours from which there are any."""
-SMOOTH, NOISE = 0.2, 0.02
-"""From this fraction of smooth pixels on, real and generated images get slight constant noise (2.5
-gray levels), so that no discriminator tells them apart by noise that nobody sees: on drawn shells
-19 kimg with it gave the FD of 39 without it."""
-PLAIN = 0.5
-"""Below this fraction of plain images, backgrounds are reported as uneven."""
-SMALL = 64
-_DAY, _SIMILAR = 24.0, 1.5
+PRESET = PROJECTED
+"""What the command line is checked against before the data are known."""
+_SIMILAR = 1.5
 """A measured speed that differs by at most this factor from the planned one is not reported."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Overrides for `PRESET` by dotted key, and an `explanation` in three lines."""
+    """A preset, overrides for it by dotted key, and an `explanation` in three lines."""
 
+    preset: str
     options: Mapping[str, str]
     explanation: tuple[str, str, str]
 
@@ -102,32 +66,42 @@ def choose(inputs: AutoInputs) -> Choice:
         raise UserError(
             f"--preset auto: {count_of(inputs.samples, 'image')}; at least 16 are needed"
         )
-    size = scale_row(_size(inputs), inputs)
-    kimg = float(f"{(inputs.hours or _DAY) * size.kimg_per_hour:.3g}")
-    passes = kimg * 1000 / inputs.samples
-    conditional = inputs.labels > 1 and kimg / inputs.labels >= LABEL_KIMG
+    row = scale_row(_find_row(inputs), inputs)
+    kimg = float(f"{(inputs.hours or DAY) * row.kimg_per_hour:.3g}")
+    height = _height(inputs, max(SMALL, row.height))
     options = {
-        "resolution": str(_height(inputs, max(SMALL, size.height))),
-        "batch": str(size.batch),
+        "resolution": str(height),
+        "batch": str(row.batch),
         # with --hours the time ends the run: a faster machine continues at the last rates
-        "total_kimg": f"{kimg * (10 if inputs.hours else 1):g}",
-        "generator.width": str(size.width),
+        "total_kimg": f"{kimg * (SPARE if inputs.hours else 1):g}",
+        **row.settings,
+        "g_optimizer.lr": f"{row.lr:g}",
+        "d_optimizer.lr": f"{row.lr:g}",
+        "precision": _precision(inputs),
+        "augment.noise": f"{NOISE if inputs.without_noise else 0:g}",
+    }
+    if row.scheduled:
+        options |= _schedule(inputs, kimg)
+    if row.gamma:
+        pixels = height * height * inputs.width // inputs.height
+        options["loss.r1"] = f"{row.gamma * pixels / row.batch:.3g}"
+    # preparing evaluations takes a minute
+    first = kimg * EVALUATED if (inputs.hours or DAY) >= LEAST_EVALUATED else 0.0
+    options["evaluate.kimg"] = f"{min(EvaluateOptions().kimg, first):.3g}"
+    return Choice(row.preset, options, _why(inputs, row, kimg, options))
+
+
+def _schedule(inputs: AutoInputs, kimg: float) -> dict[str, str]:
+    """Return the options that depend on the number of images that training will make."""
+    conditional = inputs.labels > 1 and kimg / inputs.labels >= LABEL_KIMG
+    return {
         "generator.condition": "norm" if conditional else "none",
         "discriminator.condition": "projection" if conditional else "none",
-        "discriminator.size": str(size.discriminator_size),
-        "augment.policy": POLICY if passes > PLAIN_PASSES else "[]",
-        "g_optimizer.lr": f"{size.lr:g}",
-        "d_optimizer.lr": f"{size.lr:g}",
+        "augment.policy": POLICY if kimg * 1000 / inputs.samples > PLAIN_PASSES else "[]",
         "ema.half_life_kimg": f"{min(20.0, max(1.0, kimg * AVERAGE_SHARE)):g}",
         "burn_in.kimg": f"{kimg:g}",
         "burn_in.lr": f"{LAST_RATE:g}",
-        "precision": _precision(inputs),
-        "augment.noise": f"{NOISE if inputs.smooth >= SMOOTH else 0:g}",
     }
-    # preparing evaluations takes a minute
-    first = kimg * _EVALUATED if (inputs.hours or _DAY) >= _LEAST_EVALUATED else 0.0
-    options["evaluate.kimg"] = f"{min(EvaluateOptions().kimg, first):.3g}"
-    return Choice(options, _why(inputs, size, kimg, options))
 
 
 def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, str]) -> Choice:
@@ -142,10 +116,10 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
     first = choose(inputs)
     if inputs.processes > 1:
         return first  # they would measure each other, and choose differently
-    config = resolve(PRESET, {**first.options, **options})
+    config = resolve(first.preset, {**first.options, **options})
     height = config.resolution or source.height
     shape = replace(source.image_shape, height=height, width=source.width * height // source.height)
-    planned = scale_row(_size(inputs), inputs).kimg_per_hour
+    planned = scale_row(_find_row(inputs), inputs).kimg_per_hour
     pace = measure_speed(drop_label_conditions(config, source.classes), shape) / planned
     return choose(replace(inputs, pace=pace))
 
@@ -194,55 +168,72 @@ def _height(inputs: AutoInputs, most: int) -> int:
     )
 
 
-def _size(inputs: AutoInputs) -> AutoRow:
+def _find_row(inputs: AutoInputs) -> AutoRow:
     hours = inputs.hours or float("inf")
     hours *= inputs.pace or 1.0  # a fast machine does the work of more hours
-    rows = [row for row in AUTO_TABLE if row.device == inputs.device and row.hours <= hours]
+    own = [row for row in AUTO_TABLE if row.device == inputs.device and row.hours <= hours]
+    drawn = [row for row in own if row.for_drawings and inputs.drawings]
+    rows = drawn or [row for row in own if not row.for_drawings]
     # rows for larger images than these only cost time, unless their networks are wider
     fitting = [row for row in rows if row.height <= max(SMALL, inputs.height)]
     return (fitting or rows)[-1]
 
 
 def _why(
-    inputs: AutoInputs, size: AutoRow, kimg: float, options: Mapping[str, str]
+    inputs: AutoInputs, row: AutoRow, kimg: float, options: Mapping[str, str]
 ) -> tuple[str, str, str]:
     height, passes = int(options["resolution"]), kimg * 1000 / inputs.samples
     hours = count_of(inputs.hours, "hour") if inputs.hours else "a day (no --hours were given)"
     scaled = f" of {inputs.height}" if height < inputs.height else ""
+    width = options.get("generator.width")
+    networks = f"a generator of width {width}" if width else f"the networks of {row.preset}"
+    took = f"{3600 / row.kimg_per_hour:.3g} s/kimg"
+    speed = (
+        f"at {took}, measured on this machine"
+        if inputs.pace
+        else f"if this machine takes {took} (a reference figure: {row.evidence})"
+    )
+    noise = "; slight noise on all, as they have none" if inputs.without_noise else ""
+    shared = f" over {inputs.processes} processes" if inputs.processes > 1 else ""
+    falling = " falling to a tenth" if row.scheduled else ""
+    return (
+        f"auto: {inputs.device}, in {hours}, makes about {kimg:g} thousand images of "
+        f"{height}{scaled} px with {networks}, {speed}",
+        f"auto: {inputs.samples} images, {inputs.plain:.0%} with a plain border{_advice(inputs)}, "
+        f"are seen about {passes:.0f} times each{_what_is_used(inputs, row, options)}{noise}",
+        f"auto: preset {row.preset}, batch {options['batch']}{shared}, rates {row.lr:.3g}{falling}:"
+        f" {REASONS[row.preset]}",
+    )
+
+
+def _advice(inputs: AutoInputs) -> str:
+    if inputs.plain < PLAIN:
+        return " (the others need more time; a recipe can make them uniform)"
+    if inputs.without_noise and not inputs.labels:
+        return " (drawings? labels, such as a folder for each kind, would help)"
+    return ""
+
+
+def _what_is_used(inputs: AutoInputs, row: AutoRow, options: Mapping[str, str]) -> str:
+    """Return what is said about augmentation and labels."""
+    if not row.scheduled:
+        return f"; conditional on its {inputs.labels} labels" if inputs.drawings else ""
     augmented = (
         "augmented (color, translation, cutout) against overfitting"
         if options["augment.policy"] == POLICY
         else "no augmentation is needed"
     )
-    ignored = (
-        f"; conditional on its {inputs.labels} labels"
-        if options["generator.condition"] != "none"
-        else f"; too short for its {inputs.labels} labels, which are not used"
-        if inputs.labels > 1
-        else ""
-    )
-    shared = f" over {inputs.processes} processes" if inputs.processes > 1 else ""
-    took = f"{3600 / size.kimg_per_hour:.3g} s/kimg"
-    speed = (
-        f"at {took}, measured on this machine"
-        if inputs.pace
-        else f"if this machine takes {took} (a reference figure: {size.evidence})"
-    )
-    noise = "; slight noise on all, as they have none" if float(options["augment.noise"]) else ""
-    ground = (
-        " (for drawings, try --preset shells64)"
-        if inputs.plain >= PLAIN
-        else " (the others need more time; a recipe can make them uniform)"
-    )
-    return (
-        f"auto: {inputs.device}, in {hours}, makes about {kimg:g} thousand images of "
-        f"{height}{scaled} px with a generator of width {size.width}, {speed}",
-        f"auto: {inputs.samples} images, {inputs.plain:.0%} with a plain border{ground},"
-        f" are seen about {passes:.0f} times each: {augmented}{ignored}{noise}",
-        f"auto: preset {PRESET}, batch {options['batch']}{shared}, rates {size.lr:.3g} falling to "
-        "a tenth: "
-        "a projected discriminator learns most in little time and needs no gamma",
-    )
+    if options["generator.condition"] != "none":
+        return f": {augmented}; conditional on its {inputs.labels} labels"
+    if inputs.labels > 1:
+        return f": {augmented}; too short for its {inputs.labels} labels, which are not used"
+    return f": {augmented}"
+
+
+def planned_kimg(config: Config) -> float:
+    """Return the number of images in thousands that a run of `--preset auto` was planned for."""
+    spare = SPARE if config.max_hours else 1
+    return min(config.burn_in.kimg or config.total_kimg / spare, config.total_kimg)
 
 
 def compare_speed(config: Config, seconds_per_kimg: float, seen: int) -> str:
@@ -251,7 +242,7 @@ def compare_speed(config: Config, seconds_per_kimg: float, seen: int) -> str:
     kimg = config.burn_in.kimg
     if config.preset != NAME or seen or not kimg:
         return ""
-    planned = (config.max_hours or _DAY) * 3600 / kimg
+    planned = (config.max_hours or DAY) * 3600 / kimg
     if planned / _SIMILAR <= seconds_per_kimg <= planned * _SIMILAR:
         return ""
     took = kimg * seconds_per_kimg
@@ -290,7 +281,7 @@ def resolve_auto(
             "auto: as chosen when the run was started",
         )
     choice = choose_measured(source, asked, options)
-    config = replace(resolve(PRESET, {**choice.options, **options}), preset=NAME)
+    config = replace(resolve(choice.preset, {**choice.options, **options}), preset=NAME)
     changed = [key for key, value in choice.options.items() if options.get(key, value) != value]
     first, second, last = choice.explanation
     return config, (

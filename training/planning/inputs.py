@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 
 from training.config import Config, DataOptions
 from training.data import Batch
@@ -24,8 +26,17 @@ from training.streaming.dataset import ShardDataset
 
 PLAIN_SAMPLE = 256
 """Number of images that `plain_border_fraction` examines."""
+PLAIN = 0.5
+"""Below this fraction of plain images, backgrounds are reported as uneven."""
+SMOOTH = 0.2
+"""From this fraction of smooth pixels on, images have no noise."""
+TELLING = 0.4
+"""From this part of the pixels' variance on, labels tell images apart: 0.58 of drawn shells of ten
+families, 0.11 of garments cut out and 0.04 of photographs of garments in five classes."""
 _PLAIN_SPREAD = 15.0
 """Maximum standard deviation of a plain border's pixels, in gray levels (of 255)."""
+_SMALL = 32
+"""Side in pixels to which images are reduced for the variance of their pixels."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,8 @@ class AutoInputs:
     none, or some images have none); `plain` the fraction of images with a plain border, from 0 to 1
     (`plain_border_fraction`); `device` cpu, cuda or mps, with fast bfloat16 (`bf16`) or not;
     `hours` the time limit (0: none); `smooth` the fraction of pixels in smooth surroundings
-    (`smooth_fraction`); `processes` the number of processes that train; `pace` the
+    (`smooth_fraction`); `telling` the part of the pixels' variance that labels explain
+    (`explained_by_labels`); `processes` the number of processes that train; `pace` the
     measured speed of this machine as a multiple of the table's (None: not measured).
     """
 
@@ -51,6 +63,18 @@ class AutoInputs:
     processes: int = 1
     smooth: float = 0.0
     pace: float | None = None
+    telling: float = 0.0
+
+    @property
+    def without_noise(self) -> bool:
+        """True for rendered images and for objects that were cut out."""
+        return self.smooth >= SMOOTH
+
+    @property
+    def drawings(self) -> bool:
+        """True for drawings on a plain background whose labels say what they look like."""
+        is_plain = self.plain >= PLAIN and self.without_noise
+        return is_plain and self.labels > 1 and self.telling >= TELLING
 
 
 def plain_border_fraction(images: Tensor) -> float:
@@ -74,14 +98,31 @@ def smooth_fraction(images: Tensor) -> float:
     return float((highest - lowest <= 1).float().mean())
 
 
-def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, bool]:
-    """Read images uint8 (n, c, h, w), and whether each has a label. Fetched shards are cached
-    separately from the training's cache, which each process has for itself."""
+def explained_by_labels(images: Tensor, labels: NDArray[np.int64]) -> float:
+    """Return the part of the pixels' variance that labels (n,) explain, of images (n, c, h, w)
+    reduced to 32 px: ε² (Kelley 1935), which is 0 on average for labels that say nothing; 0 if
+    there are not more images than labels."""
+    pixels = adaptive_avg_pool2d(images.float(), _SMALL).flatten(1)
+    kinds = np.unique(labels)
+    if len(kinds) == len(labels):
+        return 0.0
+
+    def squares(some: Tensor) -> float:
+        return float((some - some.mean(dim=0)).square().sum())
+
+    within = sum(squares(pixels[torch.from_numpy(labels == kind)]) for kind in kinds)
+    whole = squares(pixels) / (len(labels) - 1)
+    return max(0.0, 1 - within / (len(labels) - len(kinds)) / whole) if whole else 0.0
+
+
+def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, NDArray[np.int64]]:
+    """Read images uint8 (n, c, h, w) and their labels (n,), -1 without one. Fetched shards are
+    cached separately from the training's cache, which each process has for itself."""
     count = min(PLAIN_SAMPLE, source.index.nsamples)
     with TemporaryDirectory(prefix="shellgan-") as folder:
         found = iter_image_batches(source, count, replace(options, cache=folder))
-        parts = [(images, bool((labels >= 0).all())) for images, labels in found]
-    return torch.cat([images for images, _ in parts]), all(labelled for _, labelled in parts)
+        images, labels = zip(*found, strict=True)
+    return torch.cat(images), np.concatenate(labels)
 
 
 def plain_fraction(source: ShardDataset, options: DataOptions) -> float:
@@ -114,9 +155,11 @@ def gather_inputs(source: ShardDataset, asked: Config) -> AutoInputs:
         UserError: the images cannot be read, or the device does not exist.
     """
     device = choose_device(asked.device)
-    images, labelled = _first_images(source, asked.data)
+    images, labels = _first_images(source, asked.data)
+    is_labelled = bool((labels >= 0).all())
     return AutoInputs(
-        source.index.nsamples, source.height, source.width, source.classes if labelled else 0,
+        source.index.nsamples, source.height, source.width, source.classes if is_labelled else 0,
         plain_border_fraction(images), device.type, is_bf16_fast(device), asked.max_hours,
         world_size(), smooth_fraction(images),
+        telling=explained_by_labels(images, labels) if is_labelled else 0.0,
     )  # fmt: skip

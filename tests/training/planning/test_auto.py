@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,13 +18,19 @@ from training.networks import ImageShape
 from training.networks.sizes import doublings
 from training.options.resolve import resolve
 from training.planning.auto import (
-    AUTO_TABLE,
     PRESET,
     choose,
     compare_speed,
+    planned_kimg,
     resolve_auto,
 )
-from training.planning.inputs import AutoInputs, plain_border_fraction, smooth_fraction
+from training.planning.auto_table import AUTO_TABLE
+from training.planning.inputs import (
+    AutoInputs,
+    explained_by_labels,
+    plain_border_fraction,
+    smooth_fraction,
+)
 from training.planning.inputs import gather_inputs as look
 from training.streaming.dataset import open_shard_dataset
 
@@ -31,6 +38,9 @@ TINY = {
     "generator.width": "4", "discriminator.width": "8", "discriminator.pixel_width": "4",
     "discriminator.size": "32", "generator.z_dim": "8", "batch": "8", "device": "cpu",
 }  # fmt: skip
+
+
+DRAWINGS = {"labels": 10, "plain": 1.0, "smooth": 0.5, "telling": 0.6}
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +58,13 @@ def facts(**values: Any) -> AutoInputs:
 @pytest.mark.parametrize("hours", [0.0, 0.1, 0.75, 5.0, 100.0])
 @pytest.mark.parametrize("samples", [16, 2000, 1_000_000])
 @pytest.mark.parametrize("height", [16, 64, 512])
+@pytest.mark.parametrize("kind", ["", "drawings"])
 def test_every_choice_is_a_configuration_that_says_why(
-    device: str, hours: float, samples: int, height: int
+    device: str, hours: float, samples: int, height: int, kind: str
 ) -> None:
-    choice = choose(facts(device=device, hours=hours, samples=samples, height=height))
-    config = resolve(PRESET, dict(choice.options))
+    known = DRAWINGS if kind else {}
+    choice = choose(facts(device=device, hours=hours, samples=samples, height=height, **known))
+    config = resolve(choice.preset, dict(choice.options))
     assert config.resolution <= height
     assert config.batch <= samples
     assert config.precision == ("fp32" if device == "mps" else "bf16")
@@ -164,8 +176,46 @@ def test_a_run_too_short_for_an_evaluation_does_not_prepare_for_one() -> None:
 
 def test_uneven_backgrounds_are_named() -> None:
     even, uneven = (choose(facts(plain=plain, hours=8.0)).explanation[1] for plain in (0.9, 0.1))
-    assert "90% with a plain border (for drawings, try --preset shells64), are seen" in even
+    assert "90% with a plain border, are seen" in even
     assert "10% with a plain border (the others need more time" in uneven
+    drawn = choose(facts(**DRAWINGS | {"labels": 0})).explanation[1]
+    assert "100% with a plain border (drawings? labels, such as a folder for each kind" in drawn
+
+
+def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> None:
+    drawn = choose(facts(**DRAWINGS))
+    config = resolve(drawn.preset, dict(drawn.options))
+    assert (drawn.preset, config.discriminator.name, config.loss.r1) == ("shells64", "dcgan", 1)
+    assert (config.augment.noise, config.burn_in.kimg) == (0.02, 0)
+    hours = replace(config, max_hours=0.75)
+    assert planned_kimg(hours) == planned_kimg(config) / 10 == 975
+    assert "conditional on its 10 labels; slight noise" in drawn.explanation[1]
+    # garments that were cut out, drawings without labels, and other backgrounds
+    for other in ({"telling": 0.11}, {"labels": 0}, {"plain": 0.3}, {"smooth": 0.0}):
+        assert choose(facts(**DRAWINGS | other)).preset == PRESET
+    heights = [choose(facts(**DRAWINGS, hours=hours)).options["resolution"] for hours in (1, 3)]
+    assert heights == ["64", "128"]
+
+
+def test_days_on_a_gpu_train_what_improves_for_days() -> None:
+    choice = choose(facts(device="cuda", hours=48, height=256))
+    config = resolve(choice.preset, dict(choice.options))
+    assert (choice.preset, config.augment.ada) == ("stylegan2-ada", "bgc")
+    assert config.loss.r1 == pytest.approx(2e-4 * 256**2 / 32, rel=1e-2)  # Karras et al. 2020a
+    assert config.burn_in.kimg == 0
+    assert choose(facts(device="cuda", hours=12, height=256)).preset == PRESET
+
+
+def test_labels_explain_what_differs_between_their_images() -> None:
+    random = torch.Generator().manual_seed(0)
+    noise = torch.randn(200, 1, 32, 32, generator=random)
+    labels = np.arange(200) % 4
+    shift = torch.tensor(labels)[:, None, None, None] * 1.0  # variance 1.25, the noise's is 1
+    assert explained_by_labels(noise + shift, labels) == pytest.approx(1.25 / 2.25, abs=0.02)
+    many = np.arange(200) % 100
+    assert explained_by_labels(noise, many) < 0.02  # η² would be 0.5
+    assert explained_by_labels(noise, np.arange(200)) == 0
+    assert explained_by_labels(torch.zeros(4, 1, 8, 8), np.array([0, 0, 1, 1])) == 0
 
 
 def test_a_plain_border_is_one_whose_pixels_are_alike() -> None:
@@ -194,10 +244,11 @@ def test_smooth_pixels_are_like_those_around_them() -> None:
 
 def test_rows_are_in_order_and_say_what_they_rest_on() -> None:
     for device in ("cpu", "cuda", "mps"):
-        rows = [row for row in AUTO_TABLE if row.device == device]
-        assert rows[0].hours == 0
-        assert [row.hours for row in rows] == sorted(row.hours for row in rows)
-        assert all(row.evidence for row in rows)
+        for drawn in (False, True) if device == "cpu" else (False,):
+            rows = [one for one in AUTO_TABLE if (one.device, one.for_drawings) == (device, drawn)]
+            assert rows[0].hours == 0
+            assert [row.hours for row in rows] == sorted(row.hours for row in rows)
+            assert all(row.evidence for row in rows)
 
 
 def test_too_few_images_are_refused() -> None:

@@ -1,0 +1,108 @@
+"""The table of `--preset auto`: its decisions as rows and a few constants, each with its evidence,
+so that a new measurement changes a row and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+PROJECTED, DRAWN, ADAPTIVE = "projected64", "shells64", "stylegan2-ada"
+"""The presets whose networks, loss and optimisers the rows scale."""
+
+
+@dataclass(frozen=True)
+class AutoRow:
+    """A row of the table: on `device`, from `hours` on, for images of up to `height` px, `preset`
+    with `batch` images per step, learning rate `lr` and other `settings`; and its speed in kimg per
+    hour.
+
+    `for_drawings`: only for drawings (`AutoInputs.drawings`). `scheduled`: the rates fall within
+    the time, and the average and the augmentation depend on the number of images; other presets
+    keep their own. `gamma`: R1's weight γ = `gamma`·height·width / batch (Karras et al. 2020a; 0:
+    that of the preset).
+    """
+
+    device: str
+    hours: float
+    height: int
+    batch: int
+    lr: float
+    kimg_per_hour: float
+    evidence: str
+    preset: str = PROJECTED
+    settings: Mapping[str, str] = field(default_factory=dict)
+    for_drawings: bool = False
+    scheduled: bool = True
+    gamma: float = 0.0
+
+
+def _projected(
+    device: str, hours: float, height: int, width: int, size: int, batch: int, lr: float,
+    kimg_per_hour: float, evidence: str,
+) -> AutoRow:  # fmt: skip
+    """A generator of `width`, and a frozen network that sees `size` px."""
+    settings = {"generator.width": str(width), "discriminator.size": str(size)}
+    return AutoRow(
+        device, hours, height, batch, lr, kimg_per_hour, evidence, PROJECTED, settings
+    )  # fmt: skip
+
+
+def _drawn(hours: float, height: int, kimg_per_hour: float, evidence: str) -> AutoRow:
+    return AutoRow(
+        "cpu", hours, height, 16, 5e-4, kimg_per_hour, evidence, DRAWN, {},
+        for_drawings=True, scheduled=False,
+    )  # fmt: skip
+
+
+AUTO_TABLE = (
+    _projected("cpu", 0.0, 64, 16, 128, 16, 3e-3, 180, "25 s of one core a thousand images"),
+    _projected("cpu", 6.0, 64, 32, 128, 16, 2e-3, 90, "40 s of one core, by the parts' times"),
+    _projected("cpu", 24.0, 128, 32, 128, 16, 1e-3, 40, "not measured"),
+    _drawn(0.0, 64, 1300, "4.1 s of one core a thousand images"),
+    _drawn(2.0, 128, 400, "not measured"),
+    _projected("mps", 0.0, 64, 32, 128, 32, 5e-4, 400, "not measured"),
+    _projected("mps", 4.0, 128, 32, 128, 32, 5e-4, 150, "not measured"),
+    _projected("cuda", 0.0, 64, 64, 128, 64, 2e-4, 2000, "not measured"),
+    _projected("cuda", 1.0, 128, 64, 128, 64, 2e-4, 1000, "not measured"),
+    _projected("cuda", 8.0, 256, 64, 224, 64, 2e-4, 300, "not measured"),
+    AutoRow(
+        "cuda", 24.0, 256, 32, 2.5e-3, 200, "not measured", ADAPTIVE, scheduled=False, gamma=2e-4
+    ),
+)  # fmt: skip
+"""For each device, from the shortest to the longest time; the last matching row counts. Learning
+rates of the first: at batch 16 and width 16, FD on 2,383 photographs after 8 minutes on one core
+was 87 at 2e-4 (the published rate, for batch 64), 71 at 6e-4, 65 at 1.5e-3 and 55 at 3e-3."""
+REASONS = {
+    PROJECTED: "a projected discriminator learns most in little time and needs no gamma",
+    DRAWN: "drawings of kinds that differ more than the images of one kind: a small network "
+    "that learns pixels keeps every shape whole",
+    ADAPTIVE: "for days on a GPU, as it improves where projected discriminators stop after hours",
+}
+"""Why a preset is chosen. Of `ADAPTIVE`: users of Projected GAN report no progress after two hours
+on varied sets of 1,000 to 2,000 images (FID 75), where StyleGAN2-ADA reached 63 in 15 hours and 38
+in 500."""
+LEAST_SHARE = 4
+"""Minimum number of images of a batch per process: batch norms use the statistics of its own."""
+PLAIN_PASSES = 4.0
+"""The discriminator may see each image this often before augmentation is worth its cost: on
+2,383 photographs seen 7 times each, all three transforms gave a better FD than two or none."""
+POLICY = '["color", "translation", "cutout"]'
+LABEL_KIMG = 100.0
+"""Thousand images per label that make a condition worthwhile: with 5 labels and 16 kimg in
+total, FD was 78 with conditions and 71 without."""
+AVERAGE_SHARE = 0.02
+"""Half-life of the generator's average as a fraction of the images, from 1 to 20 kimg."""
+LAST_RATE = 0.1
+"""Learning rate factor at the end of the time, along half a cosine."""
+EVALUATED, LEAST_EVALUATED = 0.1, 0.5
+"""Interval between two evaluations as a fraction of the images; hours from which there are any."""
+NOISE = 0.02
+"""Standard deviation of the constant noise on real and generated images where real ones have none
+(2.5 gray levels), so that no discriminator tells them apart by noise that nobody sees: on drawn
+shells 19 kimg with it gave the FD of 39 without it."""
+SMALL = 64
+"""Images are at least this high if theirs are, in pixels."""
+SPARE = 10
+"""With `--hours` a run may make this multiple of the planned images: the time ends it."""
+DAY = 24.0
+"""Hours that are planned without `--hours`."""
