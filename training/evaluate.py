@@ -28,7 +28,9 @@ def command_parser() -> CommandParser:
         description="Compare runs with real images: Fréchet and kernel distance, precision, "
         "recall, density, coverage, inception score, memorisation. Each metric is printed with its "
         "standard deviation and with the baseline that real images score.",
-        epilog="docs/metrics.md explains the metrics and which values can be compared.",
+        epilog="Of a run that translates images (cyclegan), translations of the first images of "
+        "set A are compared with set B. docs/metrics.md explains the metrics and which values can "
+        "be compared.",
     )
     made.add_argument(
         "runs", nargs="+", metavar="RUN",

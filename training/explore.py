@@ -16,7 +16,7 @@ from pipeline.contract import (
     page_url,
     serve_app,
 )
-from training.latent.cli import int_in_range, load, parser
+from training.latent.cli import int_in_range, load_any, parser
 
 if TYPE_CHECKING:
     from training.explorer.server import NearestFinder
@@ -30,7 +30,8 @@ def command_parser() -> CommandParser:
     made = parser(
         "explore",
         "Serve the explorer page: an endless gallery, truncation, latent walks, style mixing, "
-        "latent directions, the nearest training images. Stop it with Ctrl-C.",
+        "latent directions, the nearest training images; of a run that translates images, a page "
+        "that translates yours. Stop it with Ctrl-C.",
         out="",
     )
     made.add_argument(
@@ -68,14 +69,21 @@ def serve(args: argparse.Namespace) -> None:
     import torch
 
     from training.explorer.server import create_app
+    from training.explorer.translator_server import create_translator_app
 
-    trained = load(args.run, args.device)
+    trained = load_any(args.run, args.device)
+    if trained.is_translator and args.shards:
+        raise UserError(f"--shards: {trained.name} translates images, and compares none")
     # up to twice as fast on a CPU; changes only the last bits of the values
     trained.generator.to(memory_format=torch.channels_last)
-    finder = _finder(trained, args)
+    finder = None if trained.is_translator else _finder(trained, args)
     listener = listen(args.host, args.port, PORT)
     url = page_url(args.host, listener)
-    app = create_app(trained, finder, accepted_hosts(args.host), args.title)
+    hosts = accepted_hosts(args.host)
+    if trained.is_translator:
+        app = create_translator_app(trained, hosts, args.title)
+    else:
+        app = create_app(trained, finder, hosts, args.title)
     print(f"{trained.name}: {url}   (stop with Ctrl-C)", flush=True)
     serve_app(app, listener, url, not args.no_browser)
 

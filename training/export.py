@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.contract import CommandParser, HubRepo, UserError, check_hub, exit_status
-from training.latent.cli import default_out, float_in_range, load, parser
+from training.latent.cli import default_out, float_in_range, load_any, parser
 
 
 def command_parser() -> CommandParser:
@@ -87,7 +87,9 @@ def export(args: argparse.Namespace) -> None:
     check_export(out, formats)
     options = ExportOptions(args.tolerance, args.title, args.runtime)
     say = partial(print, flush=True)
-    trained = load(args.run, "cpu")
+    trained = load_any(args.run, "cpu")
+    if trained.is_translator and repo:
+        raise UserError(f"--hub: {trained.name} translates images, which is not supported there")
     files = export_generator(trained, out, formats, options, say)
     if repo:
         from training.exports.hub import publish_generator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from training.callbacks.base import Cadence, Callback, EndReason
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
     from training.loop import Loop
 
 _SECONDS = 30.0
-
-
-def _no_figures() -> ReportFigures | None:
-    return None
 
 
 class ReportCallback(Callback):
@@ -42,8 +39,11 @@ class ReportCallback(Callback):
         loop, samples = self.loop, self.loop.samples
         with self._cadence.timed():
             state, encoder = loop.state, loop.state.averages.get("encoder")
-            make: Callable[[], ReportFigures | None] = _no_figures
-            if samples.images is None:
+            translations = samples.translations()
+            make: Callable[[], ReportFigures]
+            if translations is not None:
+                make = partial(ReportFigures, translations=translations)
+            else:
                 space = build_latent_space(
                     state.g_ema.eval(), loop.config.latent, loop.source.classes, encoder
                 )

@@ -75,13 +75,19 @@ class SamplesCallback(Callback):
 
     def _generate(self) -> Callable[[], Pixels]:
         """Generate the images; return a function that arranges them, which any thread may call."""
-        state = self.loop.state
-        average = state.g_ema.eval()
+        grid = self.translations()
+        if grid is not None:
+            return lambda: grid
+        average = self.loop.state.g_ema.eval()
+        return partial(make_grid, generate_images(average, self.latents, self.labels))
+
+    def translations(self) -> Pixels | None:
+        """Return the grid of a run that translates images; None for others."""
         if self.images is None:
-            return partial(make_grid, generate_images(average, self.latents, self.labels))
+            return None
+        state = self.loop.state
         back: Any = state.averages["generator_back"].eval()
-        grid = translation_grid(average, back, *self.images)
-        return lambda: grid
+        return translation_grid(state.g_ema.eval(), back, *self.images)
 
 
 def _write(path: Path, make: Callable[[], Pixels]) -> float:

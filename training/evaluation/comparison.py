@@ -14,7 +14,7 @@ import torch
 from pipeline.contract import UserError, write_json
 from training.latent.neighbours import open_training_shards
 from training.metrics.equivariance import equivariance, require_transform
-from training.metrics.fake import fake_features
+from training.metrics.fake import fake_features, translated_features
 from training.metrics.feature_networks import (
     FeatureNetwork,
     load_feature_network,
@@ -90,11 +90,13 @@ def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResu
             few real images.
     """
     loaded = [(name, load_generator(name, plan.device)) for name in runs]
-    for _, trained in loaded:
+    for _, trained in loaded if plan.paths or plan.moved else ():
         trained.require_latents()
     for name, trained in loaded if plan.moved else ():
         require_transform(trained.generator, name)
-    sources = [open_training_shards(trained, plan.shards) for _, trained in loaded]
+    sources = [
+        open_training_shards(trained, plan.shards, trained.dataset_b) for _, trained in loaded
+    ]
     for (name, trained), source in zip(loaded, sources, strict=True):
         _require_images(name, trained, source)
     network: FeatureNetwork
@@ -129,7 +131,12 @@ def _require_images(name: str, trained: TrainedGenerator, source: ShardDataset) 
             f"{source.index.name}: only {source.index.nsamples} real images; at least "
             f"{2 * MIN_IMAGES}"
         )
-    if source.classes < trained.classes:
+    if trained.is_translator and trained.dataset["samples"] < MIN_IMAGES:
+        raise UserError(
+            f"{trained.set_names[0]}: only {trained.dataset['samples']} images to translate; at "
+            f"least {MIN_IMAGES}"
+        )
+    if source.classes < trained.classes and not trained.is_translator:
         raise UserError(f"{source.index.name}: has fewer labels than the run {name}")
 
 
@@ -150,9 +157,16 @@ def _evaluate(
     labels = real.labels if trained.classes else real.labels * 0
     generator, device = trained.generator, plan.device
     with plan.show(f"samples of {display_names([name])[0]}") as progress:
-        features = fake_features(
-            generator, trained.latent, labels, network, plan.samples, device, plan.seed, progress
-        )
+        if trained.is_translator:
+            features = translated_features(
+                generator, open_training_shards(trained), network, plan.samples,
+                trained.config.data, progress,
+            )  # fmt: skip
+        else:
+            features = fake_features(
+                generator, trained.latent, labels, network, plan.samples, device, plan.seed,
+                progress,
+            )  # fmt: skip
     fakes = FeatureSet(features, network.logits, network.splits)
     found = {
         full_name(plain, network.name): value
@@ -175,7 +189,7 @@ def _evaluate(
     size = source.width, source.height
     run = find_run(parse_run_spec(name)[0])
     return EvaluationResult(
-        name, trained.seen, source.index.name, source.index.digest, size, plan.samples, len(side),
+        name, trained.seen, source.index.name, source.index.digest, size, len(features), len(side),
         found, _history(run, list(found)), plan.background if source.channels == 4 else "",
     )  # fmt: skip
 

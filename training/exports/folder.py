@@ -21,7 +21,7 @@ from pipeline.contract import (
     write_json,
 )
 from training.options.resolve import flatten
-from training.pretrained.inference import WEIGHTS, TrainedGenerator
+from training.pretrained.inference import WEIGHTS, WEIGHTS_BACK, TrainedGenerator
 from training.runs import CONFIG_VERSION, Run
 
 _MOST_CARD = 4 << 20
@@ -40,29 +40,40 @@ SHOWN = re.compile(r"(preset|batch|seed|total_kimg|latent|precision|generator\..
 
 
 def write_weights(trained: TrainedGenerator, folder: Path) -> None:
-    """Write `model.safetensors` (float32, with the names of the PyTorch module's state)."""
+    """Write `model.safetensors` (float32, with the names of the PyTorch module's state), and the
+    same of the generator from set B to set A, if there is one."""
     from safetensors.torch import save
 
-    state = {
-        name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in trained.generator.state_dict().items()
-    }
-    write_atomic(folder / WEIGHTS, save(state, {"format": "pt"}))
+    for file, network in ((WEIGHTS, trained.generator), (WEIGHTS_BACK, trained.back)):
+        if network is None:
+            continue
+        state = {
+            name: tensor.detach().cpu().contiguous().clone()
+            for name, tensor in network.state_dict().items()
+        }
+        write_atomic(folder / file, save(state, {"format": "pt"}))
 
 
 def write_config(trained: TrainedGenerator, folder: Path) -> None:
-    """Write `config.json` in the format of a run's, without the local path of the dataset."""
-    location = str(trained.dataset.get("location", ""))
-    location = without_passwords(location) if is_url(location) else ""
-    dataset = {**trained.dataset, "location": location}
-    values = {"config": flatten(trained.config), "dataset": dataset, "seen": trained.seen}
-    write_json(Run(folder).config, {**values, "version": CONFIG_VERSION})
+    """Write `config.json` in the format of a run's, without the local paths of datasets."""
+    keys = flatten(trained.config)
+    keys["data.shards_b"] = _public_location(keys["data.shards_b"])
+    values = {"config": keys, "seen": trained.seen, "version": CONFIG_VERSION}
+    for name, dataset in (("dataset", trained.dataset), ("dataset_b", trained.dataset_b)):
+        if dataset is not None:
+            location = _public_location(str(dataset.get("location", "")))
+            values[name] = {**dataset, "location": location}
+    write_json(Run(folder).config, values)
 
 
-def dataset_card(trained: TrainedGenerator) -> str:
-    """Return the dataset card with headings two levels lower, without images, and with links and
-    tags as text; empty if it is not available."""
-    location = str(trained.dataset.get("location", ""))
+def _public_location(location: str) -> str:
+    return without_passwords(location) if is_url(location) else ""
+
+
+def dataset_card(dataset: Mapping[str, Any]) -> str:
+    """Return the card of a dataset with these properties, with headings two levels lower, without
+    images, and with links and tags as text; empty if it is not available."""
+    location = str(dataset.get("location", ""))
     if not location:
         return ""
     place = location.rstrip("/")
@@ -101,14 +112,14 @@ def write_card(
     colour = {1: "gray", 3: "colour", 4: "RGBA"}[shape.channels]
     text = [
         f"# {escape_markdown(trained.name)}", "",
-        f"A generator of {shape.width} × {shape.height} px {colour} images, trained with ShellGAN "
-        f"on the dataset {code_span(str(dataset['name']))}.", "",
+        _what(trained, f"{shape.width} × {shape.height} px {colour} images"), "",
         *_table(("", ""), {
             "Architecture": escape_markdown(str(config["generator.name"])),
             "Preset": escape_markdown(str(config["preset"])),
             "Parameters": f"{sum(p.numel() for p in trained.generator.parameters()):,}",
             "Images seen": f"{trained.seen:,}",
-            "Latents": f"{trained.generator.z_dim}, {trained.latent}",
+            "Latents": "none" if trained.is_translator
+            else f"{trained.generator.z_dim}, {trained.latent}",
             "Labels": escape_markdown(", ".join(trained.labels)) if trained.conditional else "none",
         }), "",
         "## Files", "", *_table(("file", "what"), {f"`{name}`": files[name] for name in files}),
@@ -116,10 +127,8 @@ def write_card(
         *(line for name, code in loading.items() for line in (
             f"With {name}'s code:", "", "```python", code, "```", "")),
         "## Training data", "",
-        f"{count_of(dataset['samples'], 'image')}, digest {code_span(str(dataset['digest']))}. "
-        "Its card, with the licences and attributions that apply to any use:", "",
-        dataset_card(trained) or "*The dataset card was not available when this was written.*",
-        "", "## Metrics", "",
+        *(line for one in (dataset, trained.dataset_b) if one for line in _training_data(one)),
+        "## Metrics", "",
     ]  # fmt: skip
     if rows:
         known = {
@@ -141,6 +150,25 @@ def write_card(
     write_atomic(folder / "README.md", "\n".join(text))
 
 
+def _training_data(dataset: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{code_span(str(dataset['name']))}: {count_of(dataset['samples'], 'image')}, digest "
+        f"{code_span(str(dataset['digest']))}. Its card, with the licences and attributions that "
+        "apply to any use:", "",
+        dataset_card(dataset) or "*The dataset card was not available when this was written.*", "",
+    ]  # fmt: skip
+
+
+def _what(trained: TrainedGenerator, images: str) -> str:
+    first, second = (code_span(name) for name in trained.set_names)
+    if trained.is_translator:
+        return (
+            f"Translates {images} of the dataset {first} (A) to those of {second} (B), and back; "
+            "trained with ShellGAN (CycleGAN)."
+        )
+    return f"A generator of {images}, trained with ShellGAN on the dataset {first}."
+
+
 def _table(head: tuple[str, str], rows: dict[str, str]) -> list[str]:
     return [
         f"| {head[0]} | {head[1]} |", "| --- | --- |",
@@ -151,6 +179,8 @@ def _table(head: tuple[str, str], rows: dict[str, str]) -> list[str]:
 def _loading(trained: TrainedGenerator, folder: Path, files: dict[str, str]) -> list[str]:
     text: list[str] = []
     name = folder.resolve().name
+    if trained.is_translator:
+        return _loading_translator(name, files)
     if WEIGHTS in files:
         text += [
             "With ShellGAN, from the folder above this one:", "",
@@ -174,4 +204,26 @@ def _loading(trained: TrainedGenerator, folder: Path, files: dict[str, str]) -> 
         ]  # fmt: skip
         if trained.shape.channels == 4:
             text += [*_ALPHA, ""]
+    return text
+
+
+def _loading_translator(name: str, files: dict[str, str]) -> list[str]:
+    text: list[str] = []
+    if WEIGHTS in files:
+        text += [
+            "With ShellGAN, from the folder above this one:", "",
+            "```sh",
+            f"python -m training.translate ./{name} IMAGE",
+            f"python -m training.translate ./{name} IMAGE --direction b-to-a",
+            "```", "",
+        ]  # fmt: skip
+    if "a-to-b.onnx" in files:
+        text += [
+            "With ONNX Runtime; images are float32 (n, channels, height, width) in [-1, 1]:", "",
+            "```python",
+            "import onnxruntime",
+            'session = onnxruntime.InferenceSession("a-to-b.onnx")',
+            'translations = session.run(None, {"images": images})[0]',
+            "```", "",
+        ]  # fmt: skip
     return text

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from training.exports.onnx_file import Graph
 from training.latent.image_numbers import latents_of
 from training.latent.space import LatentSpace
+from training.networks import Generator
 from training.networks.layers import Dropout
 from training.pretrained.inference import TrainedGenerator
 
@@ -84,6 +85,27 @@ def full_graph(trained: TrainedGenerator) -> Graph:
     return Graph(
         FullGenerator(space), ("z", "labels", "truncation_psi"), (z, labels, psi), "images"
     )
+
+
+class Translation(nn.Module):
+    """images (n, channels, height, width) in [-1, 1] → their translations, of the same shape."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, images: Tensor) -> Tensor:
+        translations: Tensor = self.generator(images, _labels(images, None))
+        return translations
+
+
+def translation_graph(trained: TrainedGenerator, direction: str) -> Graph:
+    """Return the graph of a direction, `a-to-b` or `b-to-a`: images → translations."""
+    generator = copy.deepcopy(trained.translator(direction)).cpu().float().eval()
+    generator.to(memory_format=torch.contiguous_format)
+    shape = trained.shape
+    images = torch.zeros(2, shape.channels, shape.height, shape.width)
+    return Graph(Translation(generator), ("images",), (images,), "translations")
 
 
 def split_graphs(trained: TrainedGenerator) -> dict[str, Graph]:

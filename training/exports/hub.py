@@ -51,7 +51,7 @@ def publish_generator(
     Raises:
         UserError: as `pipeline.hub.upload`.
     """
-    card = dataset_card(trained)
+    card = dataset_card(trained.dataset)
     licenses, overridden = card_licenses(card), card_overrides(card)
     name = str(trained.dataset["name"])
     if not card:

@@ -11,16 +11,24 @@ from typing import Any
 from pipeline.contract import UserError, format_bytes, suggestion, write_atomic
 from training.explorer.generator_info import generator_info, page_files
 from training.exports.folder import write_card, write_config, write_weights
-from training.exports.graphs import full_graph, prepare_for_export, split_graphs
+from training.exports.graphs import (
+    full_graph,
+    prepare_for_export,
+    split_graphs,
+    translation_graph,
+)
 from training.exports.onnx_file import write_onnx
 from training.exports.runtime import VERSION, runtime_files
 from training.exports.stylegan2_layouts import FILES as LAYOUT_FILES
 from training.exports.stylegan2_layouts import PROJECTS, write_layout
 from training.latent.cli import check_target
 from training.monitoring.history import read_history
-from training.pretrained.inference import WEIGHTS, TrainedGenerator
+from training.pretrained.inference import WEIGHTS, WEIGHTS_BACK, TrainedGenerator
+from training.translation import DIRECTIONS
 
 FORMATS = ("safetensors", "onnx", "page", "nvlabs", "rosinality")
+TRANSLATOR_FORMATS = ("safetensors", "onnx")
+"""The formats of a run that translates images."""
 Say = Callable[[str], object]
 
 
@@ -68,6 +76,12 @@ def export_generator(
             model differs from PyTorch.
     """
     check_export(folder, formats)
+    others = [name for name in formats if name not in TRANSLATOR_FORMATS]
+    if trained.is_translator and others:
+        raise UserError(
+            f"--format {others[0]}: {trained.name} translates images; choose from "
+            f"{', '.join(TRANSLATOR_FORMATS)}"
+        )
     if folder.resolve() == trained.folder.resolve() or (folder / "checkpoints").exists():
         raise UserError(f"--out {folder}: contains a run; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,10 +107,17 @@ def _weights(trained: TrainedGenerator, folder: Path, say: Say) -> dict[str, str
     write_weights(trained, folder)
     write_config(trained, folder)
     _say_file(say, folder / WEIGHTS)
-    return {WEIGHTS: "the weights", "config.json": "the configuration and dataset properties"}
+    back = {}
+    if trained.back is not None:
+        _say_file(say, folder / WEIGHTS_BACK)
+        back = {WEIGHTS_BACK: "the weights of the generator from B to A"}
+    what = "the weights of the generator from A to B" if back else "the weights"
+    return {WEIGHTS: what, **back, "config.json": "the configuration and dataset properties"}
 
 
 def _onnx(trained: TrainedGenerator, folder: Path, tolerance: float, say: Say) -> dict[str, str]:
+    if trained.is_translator:
+        return _translators(trained, folder, tolerance, say)
     _warn(trained, say)
     apart = write_onnx(full_graph(trained), folder / "generator.onnx", tolerance)
     _say_file(say, folder / "generator.onnx", f"differs from PyTorch by at most {apart:.2g}")
@@ -104,6 +125,21 @@ def _onnx(trained: TrainedGenerator, folder: Path, tolerance: float, say: Say) -
     kind = "RGBA images (colours multiplied by alpha)" if trained.shape.channels == 4 else "images"
     what = f"{inputs} → {kind} in [-1, 1]; differs from PyTorch by at most {apart:.2g}"
     return {"generator.onnx": what}
+
+
+def _translators(
+    trained: TrainedGenerator, folder: Path, tolerance: float, say: Say
+) -> dict[str, str]:
+    found = {}
+    for direction, (start, end) in zip(DIRECTIONS, (("A", "B"), ("B", "A")), strict=True):
+        name = f"{direction}.onnx"
+        apart = write_onnx(translation_graph(trained, direction), folder / name, tolerance)
+        _say_file(say, folder / name, f"differs from PyTorch by at most {apart:.2g}")
+        found[name] = (
+            f"images of set {start} → images of set {end}, in [-1, 1]; differs from PyTorch by at "
+            f"most {apart:.2g}"
+        )
+    return found
 
 
 def _page(

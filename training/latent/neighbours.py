@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,13 +97,16 @@ def embed_all(source: ShardDataset, describe: Describe) -> Neighbours:
     return Neighbours(source, torch.cat([describe(images).cpu() for images in real_images(source)]))
 
 
-def open_training_shards(trained: TrainedGenerator, location: str | None = None) -> ShardDataset:
-    """Open the shards that a generator was trained on, or those at `location`, at its size.
+def open_training_shards(
+    trained: TrainedGenerator, location: str | None = None, dataset: dict[str, Any] | None = None
+) -> ShardDataset:
+    """Open the shards that a generator was trained on, or those at `location`, at its size;
+    `dataset` are the properties of a second set, which is opened in place of the first.
 
     Raises:
         UserError: they do not exist, or have another shape.
     """
-    where = location or trained.dataset.get("location", "")
+    where = location or (dataset or trained.dataset).get("location", "")
     if not where:
         raise UserError(f"{trained.folder}: the location of its shards is unknown; set --shards")
     shape = trained.shape

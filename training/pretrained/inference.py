@@ -27,6 +27,8 @@ from training.runs import Run, find_run, parse_run_spec, read_config
 
 WEIGHTS = "model.safetensors"
 """The weights in an exported folder; its `config.json` has the format of a run's."""
+WEIGHTS_BACK = "model_back.safetensors"
+"""Those of the generator from set B to set A, of a run that translates images."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class TrainedGenerator:
     """The averaged encoder, if the run has trained one."""
     back: Generator | None = None
     """The averaged generator from set B to set A, if `generator` translates A to B."""
+    dataset_b: dict[str, Any] | None = None
+    """The properties of set B, as `dataset` of set A."""
 
     @property
     def classes(self) -> int:
@@ -61,6 +65,12 @@ class TrainedGenerator:
     def is_translator(self) -> bool:
         """Whether `generator` translates images, and has no latents."""
         return self.config.method.sets > 1
+
+    @property
+    def set_names(self) -> tuple[str, str]:
+        """The names of both sets of a run that translates images."""
+        second = self.dataset_b or {}
+        return str(self.dataset["name"]), str(second.get("name", "B"))
 
     def require_latents(self) -> None:
         """Raise if there are no latents.
@@ -131,7 +141,7 @@ def load_generator(run_name: str, device: torch.device) -> TrainedGenerator:
         further[name] = network if network is None else network.to(device)
     return TrainedGenerator(
         generator.to(device), config.latent, labels, values["seen"], shape, config, dataset,
-        run.folder, further["encoder"], further["generator_back"],
+        run.folder, further["encoder"], further["generator_back"], described["dataset_b"],
     )  # fmt: skip
 
 
@@ -208,10 +218,12 @@ def _read(run: Run, described: dict[str, Any], which: str) -> dict[str, Any]:
     """Return the state in a checkpoint; of an exported folder only `average` and `seen`."""
     exported = run.folder / WEIGHTS
     if exported.exists():
-        return {"average": _exported(exported), "seen": int(described.get("seen", 0))}
+        state = {"average": _exported(exported), "seen": int(described.get("seen", 0))}
+        back = run.folder / WEIGHTS_BACK
+        return state | ({"generator_back_average": _exported(back)} if back.exists() else {})
     values = best_checkpoint.load_named(run.checkpoints, which, "cpu", check_weights)
-    state: dict[str, Any] = values["state"]
-    return state
+    found: dict[str, Any] = values["state"]
+    return found
 
 
 def _exported(path: Path) -> dict[str, torch.Tensor]:

@@ -92,14 +92,16 @@ class RealNeighbours:
 
 @dataclass(frozen=True)
 class ReportFigures:
-    """Images uint8 (height, width, channels); `nearest` is None without local shards; otherwise
+    """Images uint8 (height, width, channels). `nearest` is None without local shards; otherwise
     neighbours are among the first `nearest_pool` images of the dataset. `rebuilt` are real images
-    with their reconstructions, if there are local shards and an encoder."""
+    with their reconstructions, if there are local shards and an encoder. `translations` are those
+    of both sets of a run that translates images, which has no other figure."""
 
-    interpolations: Pixels
+    interpolations: Pixels | None = None
     nearest: Pixels | None = None
     nearest_pool: int = 0
     rebuilt: Pixels | None = None
+    translations: Pixels | None = None
 
 
 class FigureMaker:

@@ -112,7 +112,7 @@ def test_the_card_carries_the_licences_on(
         "# labelled", "of 16 × 16 px colour images", "#### Licences", "| CC-BY-4.0 | 99 |",
         "| by \\| hand | 1 |", "| Images seen | 12,000 |", "| Labels | cone, whelk |",
         "| fd | 80.5 |", "| loss_d | 0.25 |", "| `generator.z_dim` | `9` |",
-        "100 images, digest `" + "0" * 64 + "`", "| `model.safetensors` | the weights |",
+        "`shells`: 100 images, digest `" + "0" * 64 + "`", "| `model.safetensors` | the weights |",
         "python -m training.explore ./out",
     ):  # fmt: skip
         assert line in card
