@@ -53,7 +53,8 @@ async function translateAll(files) {
     try {
       await translate(file);
     } catch (error) {
-      const reason = error.message === "Failed to fetch" ? "the server does not respond" : error.message;
+      const said = error instanceof Error ? error.message : String(error);
+      const reason = said === "Failed to fetch" ? "the server does not respond" : said;
       troubles.push(`${file.name}: ${reason}`);
     }
   }
@@ -80,3 +81,4 @@ addEventListener("paste", (event) => {
   translateAll([...(event.clipboardData?.files ?? [])]);
 });
 document.body.dataset.ready = "true";
+export {};
