@@ -24,8 +24,8 @@ import torch
 from training.catalogue import image_shape
 from training.config import Config
 from training.data import Batch
-from training.gan_loss import Stats
 from training.grid import generate_images
+from training.loss_terms import Stats
 from training.optimizer import is_due
 from training.options.algorithm import BlockOptions
 from training.options.resolve import preset_names, resolve

@@ -17,7 +17,7 @@ import torch
 from pipeline.contract import UserError
 from training.config import Config
 from training.data import Batch
-from training.gan_loss import Stats
+from training.loss_terms import Stats
 from training.machine.device import to_device
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.optimizer import is_due, set_learning_rate, steps_of

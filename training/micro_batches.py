@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.config import Config
 from training.data import Batch
-from training.gan_loss import Labels, Stats
+from training.loss_terms import Labels, Stats
 from training.machine.device import to_device
 from training.machine.distributed import Distributed
 from training.streaming.order import rank_slice

@@ -12,7 +12,7 @@ from pipeline.contract import UserError
 from training import ema
 from training.config import Config
 from training.data import Batch
-from training.gan_loss import Stats
+from training.loss_terms import Stats
 from training.losses import clip_weights, path_lengths, path_penalty
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.methods import build_loss
@@ -207,7 +207,7 @@ class Step:
         """Apply the discriminator's gradients; return the stats of the step."""
         config, state = self.config, self.state
         share = sum(micro.weight for micro in micro_batches)
-        stats |= self.loss.controller.observe(state.scalars, stats["r_t"], share)
+        stats |= self.loss.observe(stats, share)
         stats = self._step_stats("d", stats, self._update_discriminator(), state.d_scaler)
         if config.loss.own_step and is_due(
             steps_of("d", config.blocks, state.steps), config.loss.interval

@@ -25,7 +25,7 @@ from pipeline.contract import UserError
 from tests.helpers.training_runs import read_run
 from training.config import Config
 from training.cuda_graphs import CudaGraphs, GraphedStep, check_graphs
-from training.gan_loss import Stats
+from training.loss_terms import Stats
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.options.resolve import resolve
 from training.snapshot import tensors_of

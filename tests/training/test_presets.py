@@ -36,6 +36,7 @@ from training.step import Step
 
 CPU, aten = torch.device("cpu"), torch.ops.aten
 NARROW = {
+    "autoencoder": [("width", "2"), ("code", "4")],
     "dcgan": [("width", "2")],
     "mlp": [("widths", "[8, 8]")],
     "resnet": [("width", "2")],

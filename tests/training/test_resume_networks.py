@@ -50,6 +50,18 @@ KINDS: dict[str, dict[str, Any]] = {
         "discriminator": {"name": "projected", "width": 8, "size": 64, "separable": True},
         "loss": {"name": "hinge"},
     },
+    "cramer": {
+        "generator": {"width": 4, "z_dim": 8},
+        "discriminator": {"width": 4, "norm": "none", "outputs": 4},
+        "loss": {"name": "cramer", "gp": 1.0},
+    },
+    "magan-half": {
+        "generator": {"width": 4, "z_dim": 8},
+        "discriminator": {"name": "autoencoder", "width": 4, "norm": "batch"},
+        "loss": {"name": "magan", "margin_kimg": 0.004, "pulling_away": 0.1},
+        "precision": "bf16",
+        "blocks": {"d_steps": 1, "g_steps": 1},
+    },
     "r3gan": {
         "generator": R3GAN | {"z_dim": 8, "condition": "embedding"},
         "discriminator": R3GAN | {"condition": "projection"},

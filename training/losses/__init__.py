@@ -1,8 +1,14 @@
 """Adversarial losses, gradient penalties and auxiliary losses by their names in the
 configuration."""
 
-from training.losses.adversarial import LOSSES, AdversarialLoss, separation
-from training.losses.auxiliary import class_loss, code_loss, feature_matching, labelled_loss
+from training.losses.adaptive import LossNumbers
+from training.losses.auxiliary import (
+    class_loss,
+    code_loss,
+    feature_matching,
+    labelled_loss,
+    pulling_away,
+)
 from training.losses.path_length import path_lengths, path_penalty
 from training.losses.penalties import (
     clip_weights,
@@ -12,9 +18,10 @@ from training.losses.penalties import (
     squared_gradient,
     squared_norm,
 )  # fmt: skip
+from training.losses.registry import LOSSES, AdversarialLoss, separation
 
 __all__ = [
-    "LOSSES", "AdversarialLoss", "class_loss", "clip_weights", "code_loss", "dragan",
+    "LOSSES", "AdversarialLoss", "LossNumbers", "class_loss", "clip_weights", "code_loss", "dragan",
     "feature_matching", "gradient_penalty", "labelled_loss", "logit_gradients", "path_lengths",
-    "path_penalty", "separation", "squared_gradient", "squared_norm",
+    "path_penalty", "pulling_away", "separation", "squared_gradient", "squared_norm",
 ]  # fmt: skip

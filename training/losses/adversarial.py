@@ -3,47 +3,19 @@
 Logits are the discriminator's raw outputs, float (n,): in logistic losses σ(logit) is the
 probability of being real, in the others the logit is a score. Each function returns the mean over
 the batch. `real_target` and `fake_target` (1 and 0 by default) are the targets of label smoothing;
-numbers or tensors (n,).
+numbers or tensors (n,). `numbers` are options and adapted numbers by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from training.options.losses import LOSS_PROPERTIES, LossProperties
-
 Target = Tensor | float
-DLoss = Callable[[Tensor, Tensor, Target, Target], Tensor]
-GLoss = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdversarialLoss(LossProperties):
-    """The two losses of a GAN: `d(real, fake, real_target, fake_target)` and `g(real, fake)` take
-    logits."""
-
-    d: DLoss
-    g: GLoss
-
-    def overfitting(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return r_t of adaptive augmentation: the mean sign of the logits of real images, 1 if all
-        are recognised (Karras 2020a, eq. 1); without a boundary, of differences to fake images."""
-        return (real - (fake if self.boundary is None else self.boundary)).sign().mean()
-
-
-def separation(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the probability that a real image has a higher logit than a fake (the area under the
-    ROC curve): 1 if all are told apart, 0.5 by chance. Logits (n,), or (n, k), which are averaged.
-    It has the same meaning for every loss, also for those without a boundary."""
-    first, second = (
-        logits.flatten(1).mean(dim=1) if logits.ndim > 1 else logits for logits in (real, fake)
-    )
-    return (first[:, None] - second).sign().mean() / 2 + 0.5
+Numbers = Mapping[str, Tensor | float]
 
 
 def cross_entropy(logits: Tensor, target: Target) -> Tensor:
@@ -155,15 +127,25 @@ def rahinge_g(real: Tensor, fake: Tensor) -> Tensor:
     return rahinge_d(fake, real, 1.0, 0.0)
 
 
+def fisher_constraint(real: Tensor, fake: Tensor) -> Tensor:
+    """Ω = ½E D(x)² + ½E D(G(z))² (Mroueh & Sercu 2017: the constraint on second moments)."""
+    return (real.square().mean() + fake.square().mean()) / 2
+
+
+def fisher_d(
+    real: Tensor, fake: Tensor, _real_target: Target, _fake_target: Target, numbers: Numbers
+) -> Tensor:
+    """−(E D(x) − E D(G(z)) + λ·(1 − Ω) − ρ/2·(Ω − 1)²): the augmented Lagrangian of Ω = 1 (Mroueh &
+    Sercu 2017, algorithm 1), ρ being `constraint_rate`."""
+    excess = fisher_constraint(real, fake) - 1
+    penalty = numbers["lambda"] * excess + numbers["constraint_rate"] / 2 * excess.square()
+    return fake.mean() - real.mean() + penalty
+
+
+def fisher_g(_real: Tensor, fake: Tensor, _numbers: Numbers) -> Tensor:
+    """−E D(G(z)): what of E D(x) − E D(G(z)) depends on the generator."""
+    return -fake.mean()
+
+
 minimax_d = non_saturating_d = kl_d = logistic_d
 hinge_g = random_hinge_g = wgan_g = score_g
-
-
-def _loss(name: str, properties: LossProperties) -> AdversarialLoss:
-    prefix = name.replace("-", "_")
-    d, g = globals()[f"{prefix}_d"], globals()[f"{prefix}_g"]
-    return AdversarialLoss(d=d, g=g, **asdict(properties))
-
-
-LOSSES = {name: _loss(name, properties) for name, properties in LOSS_PROPERTIES.items()}
-"""The losses by name: `NAME_d` and `NAME_g` of this module."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy, mse_loss, normalize
+
+from training.losses.vectors import mean_of_pairs
 
 
 def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
@@ -16,6 +18,14 @@ def feature_matching(real: Tensor, fake: Tensor) -> Tensor:
     weight of the loss independent of the network's size. No gradient flows to `real`.
     """
     return mse_loss(fake.float().mean(dim=0), real.detach().float().mean(dim=0))
+
+
+def pulling_away(features: Tensor) -> Tensor:
+    """1/(N(N−1)) Σᵢ Σⱼ≠ᵢ (sᵢᵀsⱼ / ‖sᵢ‖‖sⱼ‖)² of the discriminator's features s of N generated
+    images, (n, …): the pulling-away term (Zhao 2017, eq. 4). 0 if all are orthogonal, 1 if equal;
+    of each micro-batch by itself."""
+    units = normalize(features.float().flatten(1), dim=1)
+    return mean_of_pairs((units @ units.T).square())
 
 
 def class_loss(guesses: Tensor, labels: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss, softplus
 
-from training.gan_loss import GanLoss, Labels, LossAndStats
+from training.gan_loss import GanLoss
+from training.loss_terms import Labels, LossAndStats
 from training.losses import labelled_loss
 from training.techniques import Target
 

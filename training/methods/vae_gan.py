@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.gan_loss import GanLoss, Labels, LossAndStats
+from training.gan_loss import GanLoss
+from training.loss_terms import Labels, LossAndStats
 from training.losses.adversarial import cross_entropy
 from training.losses.variational import half_squared_distance, kl_divergence, scale_gradient
 from training.networks.encoder import Posterior

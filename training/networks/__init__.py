@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from training.image_shape import ImageShape
+from training.networks.autoencoder import autoencoder_discriminator
 from training.networks.base import (
     Discriminator,
     DiscriminatorOutput,
@@ -54,6 +55,7 @@ GENERATORS: dict[str, Callable[[Any, ImageShape], Generator]] = {
     "translator": translator_generator,
 }
 DISCRIMINATORS: dict[str, Callable[[Any, ImageShape, int], Discriminator]] = {
+    "autoencoder": autoencoder_discriminator,
     "dcgan": dcgan_discriminator,
     "fastgan": fastgan_discriminator,
     "mlp": mlp_discriminator,

@@ -12,9 +12,9 @@ class DiscriminatorOutput(NamedTuple):
     """The output of a discriminator for n images.
 
     `logits` float (n,): higher is more real; (n, k) for k patches or scales, which all get the same
-    loss. `features` (n, …): its last hidden layer. `classes`: logits (n, classes) of the label, and
-    `codes`: predictions (n, k) of InfoGAN's codes, if it has such an output. `decoder_inputs` is
-    what `Discriminator.reconstruct` needs, starting with the images.
+    loss, or for a vector of k outputs. `features` (n, …): its last hidden layer. `classes`: logits
+    (n, classes) of the label, and `codes`: predictions (n, k) of InfoGAN's codes, if it has such an
+    output. `decoder_inputs` is what `Discriminator.reconstruct` needs, starting with the images.
     """
 
     logits: Tensor

@@ -28,7 +28,11 @@ from training.networks.layers import (
     to_image_range,
 )  # fmt: skip
 from training.networks.sizes import attention_at, doublings, widths
-from training.options.architectures import DcganDiscriminator, DcganGenerator
+from training.options.architectures import (
+    AutoencoderDiscriminator,
+    DcganDiscriminator,
+    DcganGenerator,
+)
 from training.options.methods import EncoderOptions
 
 
@@ -92,7 +96,7 @@ def _double(options: DcganGenerator, in_channels: int, out_channels: int) -> nn.
 
 
 def halving_layers(
-    options: DcganDiscriminator | EncoderOptions,
+    options: AutoencoderDiscriminator | DcganDiscriminator | EncoderOptions,
     shape: ImageShape,
     channels: int,
     halve: Callable[[int, int, int], list[nn.Module]],
@@ -112,6 +116,18 @@ def halving_layers(
             layers.append(SelfAttention(above))
         below = above
     return layers, below, (shape.height >> steps, shape.width >> steps)
+
+
+def halving_block(norm: str) -> Callable[[int, int, int], list[nn.Module]]:
+    """Return the `halve` of `halving_layers` with convolutions 4×4 and this norm, which the layer
+    next to the image does not have."""
+
+    def halve(number: int, below: int, above: int) -> list[nn.Module]:
+        is_normed = norm == "batch" and number > 0
+        convolution = nn.Conv2d(below, above, 4, 2, 1, bias=not is_normed)
+        return [convolution, nn.BatchNorm2d(above)] if is_normed else [convolution]
+
+    return halve
 
 
 class DcganD(Discriminator):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.image_shape import ImageShape
-from training.networks.dcgan import halving_layers
+from training.networks.dcgan import halving_block, halving_layers
 from training.networks.layers import init_weights
 from training.options.methods import EncoderOptions
 
@@ -36,13 +36,9 @@ class Encoder(nn.Module):
         self, options: EncoderOptions, shape: ImageShape, z_dim: int, stochastic: bool
     ) -> None:
         super().__init__()
-
-        def halve(number: int, below: int, above: int) -> list[nn.Module]:
-            is_normed = options.norm == "batch" and number > 0
-            convolution = nn.Conv2d(below, above, 4, 2, 1, bias=not is_normed)
-            return [convolution, nn.BatchNorm2d(above)] if is_normed else [convolution]
-
-        layers, maps, end = halving_layers(options, shape, shape.channels, halve)
+        layers, maps, end = halving_layers(
+            options, shape, shape.channels, halving_block(options.norm)
+        )
         self.hidden = nn.Sequential(*layers)
         self.mean = nn.Conv2d(maps, z_dim, end)
         self.log_variance = nn.Conv2d(maps, z_dim, end) if stochastic else None

@@ -14,9 +14,9 @@ from training.options.base import DiscriminatorOptions
 class Head(nn.Module):
     """Features (n, maps, *size) → a `DiscriminatorOutput`; each output is linear in all features.
 
-    Besides the logit, depending on the options: the projection of the label (Miyato & Koyama 2018,
-    eq. 3) on the sum of the features over the map, which is added to the logit; logits of the label
-    (AC-GAN); predictions of `codes` InfoGAN codes.
+    Besides the logit, or a vector of `outputs`, depending on the options: the projection of the
+    label (Miyato & Koyama 2018, eq. 3) on the sum of the features over the map, which is added to
+    the logit; logits of the label (AC-GAN); predictions of `codes` InfoGAN codes.
 
     A semi-supervised head has a logit l_k per label and one for "fake" that is always 0, because
     only differences matter (Salimans 2016, section 5): P(k) = exp(l_k) / (1 + Σ exp(l)), and the
@@ -36,7 +36,7 @@ class Head(nn.Module):
         group = options.minibatch_stddev
         self.stddev = MinibatchStddev(group) if group else nn.Identity()
         self.joint = is_semi_supervised(options)
-        answers = shape.classes if self.joint else 1
+        answers = shape.classes if self.joint else getattr(options, "outputs", 1)
         self.output = nn.Conv2d(maps + bool(group), answers, size, bias=bias)
         self.projection = self.classifier = self.coder = None
         if options.condition == "projection":

@@ -37,7 +37,13 @@ class LossOptions:
     The generator's loss is `adversarial` times its adversarial loss plus `feature_matching` times
     the distance of mean features (Salimans 2016). `classifier` weights predictions of labels
     (AC-GAN, semi-supervised head), `codes` those of InfoGAN's codes, `reconstruction` the
-    discriminator's reconstruction of real images (Liu 2021).
+    discriminator's reconstruction of real images (Liu 2021). `pulling_away` weights the mean square
+    cosine between features of different generated images, which it keeps apart (Zhao 2017).
+
+    Only some losses have these: `margin` is that of ebgan; began keeps the error of generated
+    images at `diversity` times that of real ones (γ), by a factor that follows at `balance_rate`
+    (λ_k); magan adapts its margin every `margin_kimg` thousand images, the first of which train the
+    autoencoder alone; `constraint_rate` is ρ of fisher.
     """
 
     name: LossName = "non-saturating"
@@ -57,6 +63,12 @@ class LossOptions:
     classifier: NonNegative = 1.0
     codes: NonNegative = 1.0
     reconstruction: NonNegative = 1.0
+    pulling_away: NonNegative = 0.0
+    margin: Positive = 1.0
+    diversity: Positive = 0.5
+    balance_rate: Positive = 1e-3
+    margin_kimg: Positive = 50.0
+    constraint_rate: Positive = 1e-6
 
 
 @dataclass(frozen=True, config=STRICT)

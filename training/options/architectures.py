@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 from pydantic import Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
@@ -16,6 +16,7 @@ from training.options.base import (
     Count,
     DiscriminatorOptions,
     GeneratorOptions,
+    Init,
     Layers,
     NonNegative,
     Number,
@@ -24,6 +25,7 @@ from training.options.base import (
     Taps,
     UnsupportedDiscriminatorOptions,
     UnsupportedGeneratorOptions,
+    VectorOptions,
     choose_kind,
 )
 from training.options.efficient import (
@@ -53,7 +55,9 @@ class DcganGenerator(ConvWidthOptions, GeneratorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class DcganDiscriminator(ConvWidthOptions, SemiSupervisedOptions, DiscriminatorOptions):
+class DcganDiscriminator(
+    ConvWidthOptions, SemiSupervisedOptions, VectorOptions, DiscriminatorOptions
+):
     """The discriminator of Radford et al. 2016 and its successors.
 
     `norm_from` is the first normalised layer (0 is the one next to the image). `bias` adds biases
@@ -80,7 +84,7 @@ class MlpGenerator(GeneratorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class MlpDiscriminator(SemiSupervisedOptions, DiscriminatorOptions):
+class MlpDiscriminator(SemiSupervisedOptions, VectorOptions, DiscriminatorOptions):
     """The fully connected discriminator of Goodfellow et al. 2014: hidden layers of `widths`
     units. `activation`: maxout over `pieces` (Goodfellow 2013) or leaky ReLU."""
 
@@ -101,7 +105,9 @@ class ResnetGenerator(ConvWidthOptions, GeneratorOptions):
 
 
 @dataclass(frozen=True, config=STRICT)
-class ResnetDiscriminator(ConvWidthOptions, SemiSupervisedOptions, DiscriminatorOptions):
+class ResnetDiscriminator(
+    ConvWidthOptions, SemiSupervisedOptions, VectorOptions, DiscriminatorOptions
+):
     """The residual discriminator of WGAN-GP, SNGAN and SAGAN: one block per halving until the maps
     are at most `smallest` px high, then `plain` blocks of the same size, then the sum over the map.
 
@@ -171,6 +177,26 @@ class StyleGan2Discriminator(StyleGan2WidthOptions, UnsupportedDiscriminatorOpti
 
 
 @dataclass(frozen=True, config=STRICT)
+class AutoencoderDiscriminator(ConvWidthOptions, UnsupportedDiscriminatorOptions):
+    """A discriminator that reconstructs images, for the losses ebgan, began and magan: its output
+    is the error (Zhao 2017, Berthelot 2017, Wang 2017).
+
+    The encoder has the layers of DCGAN's discriminator, and `code` outputs; the decoder those of
+    its generator, with doublings by `upsample`. `norm` is that of the hidden layers of both.
+    `distance` is the mean absolute (`l1`) or squared (`l2`) difference of an image and its
+    reconstruction. `init` draws the first weights, with the names of the generator's.
+    """
+
+    name: Literal["autoencoder"] = "autoencoder"
+    code: Count = 64
+    upsample: Literal["transposed", "nearest", "bilinear"] = "transposed"
+    norm: Literal["batch", "none"] = "none"
+    distance: Literal["l1", "l2"] = "l1"
+    init: Init = "dcgan"
+    condition: ClassVar[str] = "none"
+
+
+@dataclass(frozen=True, config=STRICT)
 class R3ganStageOptions:
     """Widths and depths of R3GAN's residual stages (Huang et al. 2024), one per map size.
 
@@ -233,11 +259,15 @@ AnyDiscriminatorOptions = Annotated[
     | Annotated[MlpDiscriminator, Tag("mlp")]
     | Annotated[ResnetDiscriminator, Tag("resnet")]
     | Annotated[R3ganDiscriminator, Tag("r3gan")]
+    | Annotated[AutoencoderDiscriminator, Tag("autoencoder")]
     | Annotated[FastganDiscriminator, Tag("fastgan")]
     | Annotated[PatchganDiscriminator, Tag("patchgan")]
     | Annotated[ProjectedDiscriminator, Tag("projected")]
     | Annotated[StyleGan2Discriminator, Tag("stylegan2")],
-    _choice("dcgan", "fastgan", "mlp", "patchgan", "projected", "r3gan", "resnet", "stylegan2"),
+    _choice(
+        "autoencoder", "dcgan", "fastgan", "mlp", "patchgan", "projected", "r3gan", "resnet",
+        "stylegan2",
+    ),  # fmt: skip
 ]
 
 

@@ -93,6 +93,14 @@ class SemiSupervisedOptions:
 
 
 @dataclass(frozen=True, config=STRICT)
+class VectorOptions:
+    """`outputs` is the number of the discriminator's outputs for an image: one logit, or a vector
+    for the losses that compare vectors (Li 2017, Bellemare 2017, Mroueh 2017)."""
+
+    outputs: Annotated[int, Field(ge=1, le=100_000)] = 1
+
+
+@dataclass(frozen=True, config=STRICT)
 class ConvWidthOptions:
     """Widths of a convolutional network.
 

@@ -14,7 +14,8 @@ from training.options.architectures import (
     code_count,
 )
 from training.options.efficient import FastganDiscriminator, ProjectedDiscriminator  # fmt: skip
-from training.options.losses import LOSSES_WITH_TARGETS
+from training.options.loss_rules import loss_kind_conflicts
+from training.options.losses import LOSS_PROPERTIES, LOSSES_WITH_TARGETS, names_with
 from training.options.method_rules import method_conflicts
 from training.options.styled import StyledGeneratorOptions
 from training.options.target_rules import (
@@ -34,6 +35,7 @@ def check_compatible(config: Config) -> None:
     """
     for checks in (
         _losses,
+        loss_kind_conflicts,
         target_conflicts,
         _penalties,
         _updates,
@@ -65,13 +67,17 @@ def _losses(config: Config) -> Iterator[str]:
             f"label_real, label_fake, label_flip: the {loss.name} loss has no targets; use "
             f"{', '.join(sorted(LOSSES_WITH_TARGETS))}"
         )
-    if loss.name == "wgan" and not (loss.weight_clip or spectral or _penalised(config)):
+    kind = LOSS_PROPERTIES[loss.name]
+    if kind.unbounded and not (loss.weight_clip or spectral or _penalised(config)):
         yield (
-            "loss.name: wgan needs a discriminator with bounded gradients; set loss.weight_clip, "
-            "loss.gp or discriminator.spectral"
+            f"loss.name: {loss.name} needs a discriminator with bounded gradients; set "
+            "loss.weight_clip, loss.gp or discriminator.spectral"
         )
-    if loss.weight_clip and loss.name != "wgan":
-        yield f"loss.weight_clip: only for the wgan loss, not for {loss.name}"
+    if loss.weight_clip and not (kind.unbounded or kind.vector):
+        yield (
+            f"loss.weight_clip: only for wgan and for losses on vectors ({names_with('vector')}), "
+            f"not for {loss.name}"
+        )
     if loss.weight_clip and (spectral or loss.gp or loss.dragan):
         yield "loss.weight_clip: a penalty or spectral norm already bounds gradients; choose one"
     if not (loss.adversarial or loss.feature_matching):

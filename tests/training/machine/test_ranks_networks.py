@@ -59,6 +59,19 @@ KINDS = {
         "discriminator": PLAIN | {"condition": "projection"},
         "method": {"name": "triple-gan", "classifier": PLAIN},
     },
+    "mmd": {
+        "generator": PLAIN | {"z_dim": 8},
+        "discriminator": PLAIN | {"outputs": 4},
+        "loss": {"name": "mmd", "r1": 1.0},
+    },
+    **{
+        name: {
+            "generator": PLAIN | {"z_dim": 8},
+            "discriminator": PLAIN | ({} if name == "fisher" else {"name": "autoencoder"}),
+            "loss": {"name": name, **({"margin_kimg": 0.004} if name == "magan" else {})},
+        }
+        for name in ("fisher", "began", "magan")
+    },
     "vae-gan": {
         "generator": PLAIN | {"z_dim": 8},
         "discriminator": PLAIN,
@@ -85,7 +98,7 @@ def train_on_rank(out: str) -> None:
                 f"{name}.{key}": weight.detach()
                 for name, network in state.networks.items()
                 for key, weight in network.named_parameters()
-            }
+            } | state.scalars
         torch.save(found, f"{out}/{ranks.world_size}-{ranks.rank}.pt")
 
 
@@ -97,6 +110,9 @@ def test_two_processes_have_the_same_weights(tmp_path: Path) -> None:
     )
     for kind, weights in first.items():
         assert all(torch.equal(weights[key], second[kind][key]) for key in weights), kind
+    for kind, number in (("began", "balance_k"), ("magan", "margin")):
+        assert alone[kind][number] > 0
+        torch.testing.assert_close(first[kind][number], alone[kind][number], rtol=1e-3, atol=0)
     for kind in ("r3gan", "bigan", "cyclegan"):
         for key, weight in alone[kind].items():
             torch.testing.assert_close(first[kind][key], weight, rtol=1e-3, atol=2e-5)

@@ -17,6 +17,17 @@ from training.options.validation import check_compatible
 LABELLED = {"generator": {"condition": "embedding"}, "discriminator": {"condition": "projection"}}
 PLAIN_D = {"norm": "none"}
 
+AUTOENCODER = {"name": "autoencoder"}
+"""What each loss needs beside its name; penalties are for those of logits."""
+NEEDS: dict[str, dict[str, Any]] = {
+    name: {
+        **({"discriminator": AUTOENCODER} if one.energy else {}),
+        "loss": {"name": name, **({"weight_clip": 0.01} if one.unbounded else {})},
+    }
+    for name, one in LOSSES.items()
+}
+PENALISED = [name for name, one in LOSSES.items() if not one.energy]
+
 SWAPPED: list[dict[str, Any]] = [
     {"label_real": 0.0, "label_fake": 1.0},
     {"label_real": 0.5, "label_fake": 0.5},
@@ -93,13 +104,55 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"augment": {"ada": "bgc", "policy": ["color"]}}, "augment.policy"),
     ({"augment": {"ada": "bgc", "p": 0}}, "augment.p: with 0"),
     ({"augment": {"p": 0.2}}, "augment.p: has no effect"),
+    ({"loss": {"name": "cramer"}}, "loss.name: cramer needs a discriminator with bounded"),
+    ({"loss": {"margin": 2.0}}, "loss.margin: has an effect only with loss.name ebgan"),
+    ({"loss": {"name": "began", "margin_kimg": 2}, "discriminator": AUTOENCODER},
+     "loss.margin_kimg"),
+    ({"discriminator": {"outputs": 16}}, "discriminator.outputs: the non-saturating loss"),
+    ({"loss": {"name": "mmd"}, "discriminator": {"name": "fastgan"}}, "the fastgan discriminator"),
+    ({"loss": {"name": "mmd"}, "generator": {"condition": "norm"},
+      "discriminator": {"condition": "projection"}}, "discriminator.condition: the projection"),
+    ({"loss": {"name": "mmd"}, "discriminator": {"semi_supervised": True}},
+     "discriminator.semi_supervised: mmd"),
+    ({"loss": {"name": "mmd", "r1": 1, "own_step": True}}, "loss.own_step: not supported with mmd"),
+    ({"loss": {"name": "mmd"}, "micro_batch": 1}, "micro_batch: the mmd loss"),
+    ({"loss": {"pulling_away": 0.1}, "micro_batch": 1}, "micro_batch: loss.pulling_away"),
+    ({"loss": {"name": "mmd"}, "label_real": 0.9}, "the mmd loss has no targets"),
+    ({"loss": {"name": "began"}}, "loss.name: began compares the errors"),
+    ({"discriminator": AUTOENCODER}, "an autoencoder has errors"),
+    *(({"loss": {"name": "began", key: 1}, "discriminator": AUTOENCODER}, f"loss.{key}: limits")
+      for key in ("r1", "r2", "gp", "dragan")),
+    ({"loss": {"name": "began"}, "discriminator": AUTOENCODER,
+      "generator": {"continuous": 2}}, "not supported by the autoencoder"),
+    ({"loss": {"name": "began"}, "discriminator": AUTOENCODER,
+      "generator": {"condition": "norm"}}, "generator.condition: has no effect unless"),
+    ({"loss": {"name": "began"}, "discriminator": AUTOENCODER, "augment": {"ada": "bgc"}},
+     "augment.p: an autoencoder"),
+    ({"loss": {"name": "began"}, "discriminator": AUTOENCODER, "stop": {"chance_kimg": 5}},
+     "stop.chance_kimg"),
+    ({"loss": {"name": "began"}, "discriminator": AUTOENCODER, "stop": {"loss_kimg": 5}},
+     "stop.loss_kimg"),
+    *(({"loss": {"name": name, "weight_clip": 0.01}, "method": {"name": "bigan"}},
+       "loss.name: with method") for name in ("mmd", "cramer")),
+    ({"loss": {"name": "fisher"}, "method": {"name": "bigan"}}, "loss.name: with method"),
 ]  # fmt: skip
 
 ALLOWED: list[dict[str, Any]] = [
-    *({"loss": {"name": name}} for name in LOSSES if name != "wgan"),
-    *({"loss": {"name": name, "gp": 10}, "discriminator": PLAIN_D} for name in LOSSES),
-    *({"loss": {"name": name, "r1": 1, "r2": 1, "interval": 4}} for name in LOSSES),
-    *({"loss": {"name": name, "feature_matching": 1, "r1": 1}} for name in LOSSES),
+    *NEEDS.values(),
+    *({"loss": {"name": name, "gp": 10}, "discriminator": PLAIN_D} for name in PENALISED),
+    *({"loss": {"name": name, "r1": 1, "r2": 1, "interval": 4}} for name in PENALISED),
+    *({"loss": {"name": name, "feature_matching": 1, "r1": 1}} for name in PENALISED),
+    *(
+        {**needs, "loss": {**needs["loss"], "pulling_away": 0.1, "feature_matching": 1}}
+        for needs in NEEDS.values()
+    ),
+    {"loss": {"name": "mmd", "weight_clip": 0.01}, "discriminator": {"outputs": 16}},
+    {
+        "loss": {"name": "cramer", "gp": 10},
+        "generator": {"condition": "embedding"},
+        "discriminator": {"outputs": 16, "condition": "embedding", "norm": "none"},
+    },
+    {"loss": {"name": "began"}, "discriminator": AUTOENCODER, "augment": {"ada": "bgc", "p": 0.2}},
     *({"loss": {"name": name}, "label_real": 0.9} for name in sorted(LOSSES_WITH_TARGETS)),
     *(
         {"loss": {"name": name}} | labels

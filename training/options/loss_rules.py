@@ -1,0 +1,94 @@
+"""Option conflicts of losses on vectors and on the errors of an autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from training.config import Config
+from training.options.algorithm import LossOptions
+from training.options.architectures import (
+    AutoencoderDiscriminator,
+    code_count,
+    is_semi_supervised,
+)
+from training.options.base import VectorOptions
+from training.options.losses import LOSS_PROPERTIES, names_with
+
+_PENALTIES = ("gp", "dragan", "r1", "r2")
+
+
+def loss_kind_conflicts(config: Config) -> Iterator[str]:
+    """Check that the discriminator has the outputs that the loss compares, and that options of
+    single losses are theirs."""
+    loss, kind = config.loss, LOSS_PROPERTIES[config.loss.name]
+    plain = LossOptions()
+    for name, properties in LOSS_PROPERTIES.items():
+        for key in properties.options:
+            if name != loss.name and getattr(loss, key) != getattr(plain, key):
+                yield f"loss.{key}: has an effect only with loss.name {name}"
+    if kind.vector:
+        yield from _vectors(config)
+    elif getattr(config.discriminator, "outputs", 1) > 1:
+        yield (
+            f"discriminator.outputs: the {loss.name} loss compares single logits; set it to 1, or "
+            f"loss.name to one of {names_with('vector')}"
+        )
+    yield from _energies(config)
+    if config.micro_batch == 1 and (kind.vector or loss.pulling_away):
+        what = f"the {loss.name} loss" if kind.vector else "loss.pulling_away"
+        yield f"micro_batch: {what} compares the samples of a micro-batch; set at least 2, or 0"
+
+
+def _vectors(config: Config) -> Iterator[str]:
+    """Check options that do not fit a loss on vectors."""
+    loss, discriminator = config.loss, config.discriminator
+    if not isinstance(discriminator, VectorOptions):
+        yield (
+            f"loss.name: {loss.name} compares vectors, but the {discriminator.name} discriminator "
+            "has logits alone; set discriminator.name to dcgan, mlp or resnet"
+        )
+    if discriminator.condition == "projection":
+        yield (
+            f"discriminator.condition: the projection adds to a logit, but {loss.name} compares "
+            'vectors; use "embedding"'
+        )
+    if is_semi_supervised(discriminator):
+        yield f"discriminator.semi_supervised: {loss.name} compares vectors, not probabilities"
+    if loss.own_step:
+        yield f"loss.own_step: not supported with {loss.name}, whose penalties need fake images"
+
+
+def _energies(config: Config) -> Iterator[str]:
+    """Check options that do not fit an autoencoder, and that it has a loss on its errors."""
+    loss, discriminator, kind = config.loss, config.discriminator, LOSS_PROPERTIES[config.loss.name]
+    is_autoencoder = isinstance(discriminator, AutoencoderDiscriminator)
+    if is_autoencoder != kind.energy:
+        yield (
+            f"loss.name: {loss.name} needs logits, an autoencoder has errors; set it to one of "
+            f"{names_with('energy')}"
+            if is_autoencoder
+            else f"loss.name: {loss.name} compares the errors of an autoencoder; set "
+            'discriminator.name to "autoencoder"'
+        )
+    if not is_autoencoder:
+        return
+    for name in _PENALTIES:
+        if getattr(loss, name):
+            yield (
+                f"loss.{name}: limits the gradient of a logit, but the output of an autoencoder is "
+                "its error, which the loss bounds itself; set it to 0"
+            )
+    if code_count(config.generator):
+        yield (
+            "generator.categorical, generator.continuous: not supported by the autoencoder "
+            "discriminator"
+        )
+    if config.augment.ada and config.augment.p == "adaptive":
+        yield (
+            "augment.p: an autoencoder has no sign that tells overfitting, so p cannot adapt; set "
+            "a number"
+        )
+    if config.stop.chance_kimg:
+        yield "stop.chance_kimg: an autoencoder does not guess: its errors have no chance level"
+    if config.stop.loss_kimg:
+        yield "stop.loss_kimg: a small error of an autoencoder is its aim, not a sign to stop"
