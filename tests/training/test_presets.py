@@ -55,6 +55,8 @@ def tiny(name: str) -> Config:
     """The preset with narrow layers, small batches and at most 128 px; all else is its own."""
     config = resolve(name, {})
     options = {"batch": "8", "replay.size": "8"} if config.replay.size else {"batch": "8"}
+    if config.loss.name == "magan":  # whose generator learns after the first margin
+        options["loss.margin_kimg"] = "0.008"
     options["resolution"] = str(min(config.resolution, 128))
     for network in ("generator", "discriminator"):
         options |= {

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.gan_loss import GanLoss, Labels, LossAndStats
+from training.gan_loss import GanLoss
+from training.loss_terms import Labels, LossAndStats
 from training.networks.pairs import TwoDiscriminators, split_pairs
 from training.techniques import Target
 

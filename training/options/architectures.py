@@ -265,9 +265,16 @@ AnyDiscriminatorOptions = Annotated[
     | Annotated[ProjectedDiscriminator, Tag("projected")]
     | Annotated[StyleGan2Discriminator, Tag("stylegan2")],
     _choice(
-        "autoencoder", "dcgan", "fastgan", "mlp", "patchgan", "projected", "r3gan", "resnet",
+        "autoencoder",
+        "dcgan",
+        "fastgan",
+        "mlp",
+        "patchgan",
+        "projected",
+        "r3gan",
+        "resnet",
         "stylegan2",
-    ),  # fmt: skip
+    ),
 ]
 
 

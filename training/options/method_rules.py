@@ -73,8 +73,9 @@ def _pairs(config: Config, key: str) -> Iterator[str]:
             f"loss.gp: with {key} an image between a real and a fake one has no latent; use "
             "loss.r1 or loss.dragan"
         )
-    if loss.feature_matching:
-        yield f"loss.feature_matching: not supported with {key}"
+    for name in ("feature_matching", "pulling_away"):
+        if getattr(loss, name):
+            yield f"loss.{name}: not supported with {key}"
 
 
 def _one_set(config: Config, key: str) -> Iterator[str]:
@@ -101,6 +102,11 @@ def _two_sets(config: Config, key: str) -> Iterator[str]:
         yield f"discriminator.semi_supervised: {key} uses no labels"
     if config.data.channels == 4:
         yield f"data.channels: {key} does not translate transparency; 3 reads it over white"
+    kind = LOSS_PROPERTIES[loss.name]
+    if kind.vector or kind.options:
+        yield f"loss.name: {loss.name} is for one discriminator, {key} has two"
+    if loss.pulling_away:
+        yield f"loss.pulling_away: {key} has no latents whose images could be alike"
     for name in ("gp", "dragan", "r1", "r2"):
         if getattr(loss, name):
             yield f"loss.{name}: penalties are for one discriminator, {key} has two"

@@ -206,6 +206,8 @@ def test_a_run_without_further_networks_has_the_tensors_of_earlier_versions() ->
         ("cyclegan", {"generator": {"width": 4}}, "generator.name"),
         ("cyclegan", {"discriminator": {"name": "resnet"}}, "discriminator.name"),
         ("cyclegan", {"loss": {"r1": 1.0}}, "loss.r1"),
+        ("cyclegan", {"loss": {"name": "fisher"}}, "loss.name"),
+        ("cyclegan", {"loss": {"pulling_away": 1.0}}, "loss.pulling_away"),
         ("cyclegan", {"data": {"channels": 4}}, "data.channels"),
         ("cyclegan", {"init_from": "a", "freeze_d": 1}, "freeze_d"),
         ("cyclegan", {"cuda_graphs": True}, "cuda_graphs"),

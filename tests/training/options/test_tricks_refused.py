@@ -135,6 +135,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     *(({"loss": {"name": name, "weight_clip": 0.01}, "method": {"name": "bigan"}},
        "loss.name: with method") for name in ("mmd", "cramer")),
     ({"loss": {"name": "fisher"}, "method": {"name": "bigan"}}, "loss.name: with method"),
+    ({"loss": {"pulling_away": 0.1}, "method": {"name": "bigan"}}, "loss.pulling_away: not"),
 ]  # fmt: skip
 
 ALLOWED: list[dict[str, Any]] = [
