@@ -148,6 +148,8 @@ def main() -> int:
     for name in args.presets or preset_names():
         facts = args.pictures / FACTS
         known = json.loads(facts.read_text()) if facts.exists() else {}
+        if resolve(name, {}).method.sets > 1:  # would need a second set of images
+            continue
         if known.get(name, {}).get("seconds", 0) >= args.seconds:
             continue
         try:

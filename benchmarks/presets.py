@@ -59,7 +59,7 @@ def tried(name: str, batch: int) -> dict[str, Any]:
     shape, start = image_shape(config), time.perf_counter()
     state = new_state(config, shape, CPU)
     step = Step(config, state, CPU)
-    size = (config.batch, shape.height, shape.width, shape.channels)
+    size = (config.batch, shape.height, shape.width, shape.channels * config.method.sets)
 
     def run() -> Stats:
         images = torch.randint(256, size, dtype=torch.uint8).permute(0, 3, 1, 2)
@@ -74,8 +74,10 @@ def tried(name: str, batch: int) -> dict[str, Any]:
     per_image = _step_seconds(config, state, run) / (config.batch * config.n_critic)
     state.g_ema.eval()
     latents = fixed_latents(config.latent, 4, state.generator.z_dim, 0, CPU)
+    if config.method.sets > 1:  # images are translated
+        latents = torch.rand(4, shape.channels, shape.height, shape.width) * 2 - 1
     pixels = generate_images(state.g_ema, latents, torch.zeros(4, dtype=torch.int64))
-    assert pixels.shape == (4, *size[1:])
+    assert pixels.shape == (4, shape.height, shape.width, shape.channels)
     assert pixels.std() > 0, "all pixels are alike"
     return {
         "seconds": round(seconds, 1), "ms_per_image": round(per_image * 1000, 2),

@@ -12,7 +12,7 @@ from training.config import Config
 from training.grid import Pixels, generate_images, make_grid
 from training.metrics.real import iter_image_batches
 from training.networks import Generator
-from training.streaming.dataset import ShardDataset
+from training.streaming.dataset import ShardDataset, sample_options
 
 Direction = Literal["a-to-b", "b-to-a"]
 DIRECTIONS: tuple[Direction, Direction] = ("a-to-b", "b-to-a")
@@ -63,7 +63,8 @@ def first_images(source: ShardDataset, count: int, config: Config) -> tuple[Pixe
 
 def _first(source: ShardDataset, count: int, config: Config) -> Pixels:
     count = min(count, source.index.nsamples)
-    batches = [images for images, _ in iter_image_batches(source, count, config.data)]
+    options = sample_options(source, config.data)
+    batches = [images for images, _ in iter_image_batches(source, count, options)]
     shape = (0, source.channels, source.height, source.width)
     images = torch.cat(batches) if batches else torch.empty(shape, dtype=torch.uint8)
     pixels: Pixels = images.permute(0, 2, 3, 1).numpy()

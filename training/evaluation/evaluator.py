@@ -25,7 +25,7 @@ from training.metrics.feature_networks import (
 from training.metrics.real import RealFeatures, real_features
 from training.metrics.suite import MIN_IMAGES, FeatureSet, baseline, compute_metrics, full_name
 from training.networks import Generator
-from training.streaming.dataset import ShardDataset
+from training.streaming.dataset import ShardDataset, sample_options
 
 
 class EvaluationCancelled(Exception):
@@ -89,7 +89,10 @@ class Evaluator:
             self.source.channels,
             options.background,
         )
-        real = real_features(self.source, network, count, self.config.data, self.ranks, progress)
+        reading = self.config.data
+        if self._first is not self.source:
+            reading = sample_options(self.source, reading)
+        real = real_features(self.source, network, count, reading, self.ranks, progress)
         side = FeatureSet(real.features, network.logits, network.splits)
         usual, held = baseline(side, self._samples, self.config.seed)
         self._ready = _RealReference(
@@ -110,8 +113,9 @@ class Evaluator:
         ready, config = self._ready, self.config
         if self._first is not self.source:
             features = translated_features(
-                average, self._first, ready.network, self._samples, config.data
-            )
+                average, self._first, ready.network, self._samples,
+                sample_options(self._first, config.data),
+            )  # fmt: skip
         else:
             features = fake_features(
                 average, config.latent, ready.real.labels, ready.network, self._samples,

@@ -128,7 +128,7 @@ def open_training_sets(location: str | Path, config: Config) -> ShardDataset:
 
 def split_options(source: ShardDataset, options: DataOptions) -> list[DataOptions]:
     """Return the options of each of `source.sets`: limits of memory are shared in proportion to
-    their sizes, that of the disk equally, in folders of their own."""
+    their sizes, that of the disk equally, in folders of their own, with `sample_options`."""
     if source.second is None:
         return [options]
     sizes = [one.index.nsamples for one in source.sets]
@@ -136,14 +136,20 @@ def split_options(source: ShardDataset, options: DataOptions) -> list[DataOption
     for number, (one, size) in enumerate(zip(source.sets, sizes, strict=True)):
         share = size / sum(sizes)
         device = options.device_gb if options.device_gb == "auto" else options.device_gb * share
-        folder = Path(options.cache) if options.cache else _cache_folder(one)
-        parts.append(
-            replace(
-                options, memory_gb=options.memory_gb * share, device_gb=device,
-                cache_gb=options.cache_gb / len(sizes), cache=str(folder / "ab"[number]),
-            )
-        )  # fmt: skip
+        apart = _with_cache(one, options, "ab"[number])
+        parts.append(replace(apart, memory_gb=options.memory_gb * share, device_gb=device))
     return parts
+
+
+def sample_options(source: ShardDataset, options: DataOptions) -> DataOptions:
+    """Return the options with which samples and evaluations read one of two sets, also while the
+    loader reads it."""
+    return _with_cache(source, options, "samples")
+
+
+def _with_cache(source: ShardDataset, options: DataOptions, name: str) -> DataOptions:
+    folder = Path(options.cache) if options.cache else _cache_folder(source)
+    return replace(options, cache_gb=options.cache_gb / 3, cache=str(folder / name))
 
 
 def _cache_folder(source: ShardDataset) -> Path:
