@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from shellgan.images import Pixels, to_pil
 from training.evaluate import FEWEST
 from training.evaluation.comparison import ComparisonOptions, EvaluationResult, compare
 from training.exports.writing import FORMATS, ExportOptions, export_generator
+from training.image_files import decode_image, read_image
 from training.latent.cli import label_number, latents_and_labels
 from training.latent.image_numbers import LIMIT, check_numbers
 from training.latent.interpolation import Curve
@@ -30,6 +32,7 @@ from training.machine.device import choose_device
 from training.pretrained.inference import TrainedGenerator, load_generator
 from training.project import fit_target, read_target
 from training.runs import find_run
+from training.translation import DIRECTIONS, Direction, as_floats, translate
 
 if TYPE_CHECKING:
     from shellgan.explorers import Explorer
@@ -162,6 +165,37 @@ class Model:
             pixels[0].permute(1, 2, 0).cpu().numpy(), found.ws.float().cpu().numpy(),
             found.distance, found.initial_distance,
         )  # fmt: skip
+
+    def translate(
+        self,
+        images: Sequence[str | Path | Image.Image | Pixels],
+        direction: Direction = "a-to-b",
+    ) -> Pixels:
+        """Translate images with a run that has learned to translate between two sets: uint8 (n,
+        height, width, channels).
+
+        Args:
+            images: files, or upright images as arrays uint8 (height, width, channels) or PIL
+                images, of any size; they are resized as those of the run were.
+            direction: from the run's first set of images to its second, or back.
+
+        Raises:
+            UserError: the run does not translate, or a file cannot be read as an image.
+        """
+        check_choice("direction", direction, DIRECTIONS)
+        generator = self.trained.translator(direction)
+        shape, fit = self.trained.shape, self.trained.config.data.fit
+        found = np.empty((len(images), shape.height, shape.width, shape.channels), np.uint8)
+        for row, image in zip(found, images, strict=True):
+            if isinstance(image, str | Path):
+                row[...] = read_image(Path(image), shape, fit)
+            else:
+                upright = image if isinstance(image, Image.Image) else to_pil(image[None])[0]
+                buffer = io.BytesIO()
+                upright.save(buffer, "PNG")
+                row[...] = decode_image(buffer.getvalue(), shape, fit)
+        device = next(generator.parameters()).device
+        return translate(generator, as_floats(found, device)) if len(images) else found
 
     def evaluate(
         self,

@@ -113,6 +113,8 @@ def train(
     else:
         folder = Path.cwd() if root is None else Path(root).absolute()
         location = absolute_location(dataset, folder)
+    if second := texts.get("data.shards_b"):
+        texts["data.shards_b"] = json.dumps(absolute_location(second, folder))
     if hours:
         texts["max_hours"] = _text(hours)
     # a name is below `runs`, a folder below the root

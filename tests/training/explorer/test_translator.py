@@ -18,6 +18,7 @@ import uvicorn
 from PIL import Image
 
 from pipeline.contract import UserError
+from shellgan.models import load
 from tests.helpers.small_shards import SmallShards
 from tests.training.explorer.test_explorer import ask
 from tests.training.methods.test_further_networks import configuration
@@ -106,6 +107,20 @@ def test_the_server_translates_in_both_directions(url: str, trained: TrainedGene
         status, answer = ask(url + "translate", odd)
         assert status == 200
         assert decoded(json.loads(answer)["a-to-b"]).shape == (16, 16, 3)
+
+
+def test_the_api_translates_files_and_images(run: Path, tmp_path: Path) -> None:
+    model, image = load(run, device="cpu"), picture((20, 30))
+    (tmp_path / "one.png").write_bytes(encoded(image))
+    found = model.translate([tmp_path / "one.png", image, np.array(image)], "b-to-a")
+    assert found.shape == (3, 16, 16, 3)
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()
+    assert model.translate([]).shape == (0, 16, 16, 3)
+    with pytest.raises(UserError, match="direction"):
+        model.translate([image], "up")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="has no latents"):
+        model.sample(1)
 
 
 def test_what_is_no_image_is_refused_in_one_line(url: str) -> None:
