@@ -17,8 +17,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from cpu_time import train
+from PIL import Image
 
 from pipeline.contract import UserError, write_atomic
 from training.catalogue import gflop_per_image, image_shape, network_cost
@@ -44,7 +46,7 @@ def scaled(full: Config, divisor: int, side: int) -> dict[str, str]:
     found: dict[str, str] = {}
     for network in ("generator", "discriminator"):
         options = getattr(full, network)
-        stages = hasattr(options, "blocks")
+        stages = not isinstance(getattr(options, "blocks", 0), int)
         if stages and divisor > 1:
             found[f"{network}.blocks"] = "[1]"
         for key in WIDTHS:
@@ -90,10 +92,15 @@ def reduce(name: str, gflop: float) -> tuple[dict[str, str], str]:
 
 
 def picture(run: Path) -> bytes:
-    """Return 4 × 4 samples of the run's averaged generator as a JPEG of at most `MAX_BYTES`."""
+    """Return 4 × 4 samples of the run's averaged generator as a JPEG of at most `MAX_BYTES`, or
+    four rows of translations."""
     trained = load_generator(str(run), torch.device("cpu"))
-    ws, labels = sample_ws(trained, SIDE_ROWS**2, [], None, 0)
-    pixels = shown(make_grid(trained.space.generate(ws, labels), SIDE_ROWS))
+    if trained.is_translator:
+        grid = Image.open(max((run / "samples").glob("*.png"))).convert("RGB")
+        pixels = np.asarray(grid.crop((0, 0, grid.width, SIDE_ROWS * trained.shape.height)))
+    else:
+        ws, labels = sample_ws(trained, SIDE_ROWS**2, [], None, 0)
+        pixels = shown(make_grid(trained.space.generate(ws, labels), SIDE_ROWS))
     scale = max(1, SIDE // trained.shape.height)
     for quality in (90, 85, 80, 70, 60, 50):
         data = encode(enlarge(pixels, scale), "JPEG", quality=quality, optimize=1)
@@ -111,6 +118,7 @@ def paint(name: str, args: argparse.Namespace) -> dict[str, Any]:
     precision = "bf16" if is_bf16_fast(torch.device("cpu")) else "fp32"
     own |= {"precision": precision, "ema.half_life_kimg": str(min(config.ema.half_life_kimg, 1.0))}
     own |= {"data.channels": "1"} if gray else {}
+    own |= {"data.shards_b": str(args.shards_b)} if config.method.sets > 1 else {}
     folder = args.out / name
     command = [
         "--shards", str(args.shards), "--preset", name,
@@ -122,6 +130,8 @@ def paint(name: str, args: argparse.Namespace) -> dict[str, Any]:
     write_atomic(args.pictures / f"{name}.jpg", picture(folder / "run"))
     seen = load_generator(str(folder / "run"), torch.device("cpu")).seen
     data = str(source.index.name) + (" in gray" if gray else "")
+    if config.method.sets > 1:
+        data += f" and {Path(args.shards_b).name}"
     return {
         "seconds": round(seconds), "kimg": round(seen / 1000, 1), "reduction": reduction,
         "dataset": data,
@@ -135,6 +145,7 @@ def main() -> int:
     )
     parser.add_argument("presets", nargs="*", help="some of them (default: all)")
     parser.add_argument("--shards", required=True)
+    parser.add_argument("--shards-b", help="the second set, for presets that translate")
     parser.add_argument("--out", type=Path, required=True, help="the runs are kept there")
     parser.add_argument(
         "--seconds", type=float, default=120, help="CPU time of each (default: 120)"
