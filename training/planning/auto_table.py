@@ -42,9 +42,7 @@ def _projected(
 ) -> AutoRow:  # fmt: skip
     """A generator of `width`, and a frozen network that sees `size` px."""
     settings = {"generator.width": str(width), "discriminator.size": str(size)}
-    return AutoRow(
-        device, hours, height, batch, lr, kimg_per_hour, evidence, PROJECTED, settings
-    )  # fmt: skip
+    return AutoRow(device, hours, height, batch, lr, kimg_per_hour, evidence, PROJECTED, settings)
 
 
 def _drawn(hours: float, height: int, kimg_per_hour: float, evidence: str) -> AutoRow:
@@ -74,8 +72,8 @@ rates of the first: at batch 16 and width 16, FD on 2,383 photographs after 8 mi
 was 87 at 2e-4 (the published rate, for batch 64), 71 at 6e-4, 65 at 1.5e-3 and 55 at 3e-3."""
 REASONS = {
     PROJECTED: "a projected discriminator learns most in little time and needs no gamma",
-    DRAWN: "drawings of kinds that differ more than the images of one kind: a small network "
-    "that learns pixels keeps every shape whole",
+    DRAWN: "for drawings that labels tell apart, a small network that learns pixels keeps every "
+    "shape whole",
     ADAPTIVE: "for days on a GPU, as it improves where projected discriminators stop after hours",
 }
 """Why a preset is chosen. Of `ADAPTIVE`: users of Projected GAN report no progress after two hours
