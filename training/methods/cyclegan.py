@@ -28,8 +28,8 @@ class CycleganLoss(GanLoss):
     def _build_critic(self) -> Any:
         self._options: Any = self._config.method
         self._back = self.compiled(self._state.network("generator_back"))
-        judge_of_a = self._state.network("discriminator_back")
-        return TwoDiscriminators(judge_of_a, self._state.discriminator)
+        discriminator_of_a = self._state.network("discriminator_back")
+        return TwoDiscriminators(discriminator_of_a, self._state.discriminator)
 
     def generate(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Return (F(b), G(a)) for pairs (a, b)."""

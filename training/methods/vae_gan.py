@@ -1,4 +1,4 @@
-"""VAE/GAN (Larsen et al. 2016): a variational autoencoder that is judged by a discriminator."""
+"""VAE/GAN (Larsen et al. 2016): a variational autoencoder with a discriminator."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ class VaeGanLoss(GanLoss):
         rebuilt = self.generate(scale_gradient(sampled, 1 / options.gamma), labels[0])
         distance = self._distance(real, rebuilt, labels[0])
         divergence = kl_divergence(posterior.mean, posterior.log_variance).mean()
-        judged = self.generate(sampled.detach(), labels[0])
-        logits = self._forward(judged, labels[0]).logits.float()
+        drawn = self.generate(sampled.detach(), labels[0])
+        logits = self._forward(drawn, labels[0]).logits.float()
         adversarial = self._adversarial.g(logits, logits)
         loss = loss + adversarial * self._config.loss.adversarial
         loss = loss + distance * options.gamma + divergence * options.kl

@@ -15,7 +15,7 @@ _MOST = 8
 
 
 class PatchganD(Discriminator):
-    """Each of the k logits (n, k) judges a patch of `receptive_field` px per side."""
+    """Each of the k logits (n, k) classifies a patch of `receptive_field` px per side."""
 
     def __init__(self, options: PatchganDiscriminator, shape: ImageShape) -> None:
         super().__init__()

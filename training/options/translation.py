@@ -38,7 +38,7 @@ class TranslatorGenerator(UnsupportedGeneratorOptions):
 
 @dataclass(frozen=True, config=STRICT)
 class PatchganDiscriminator(UnsupportedDiscriminatorOptions):
-    """PatchGAN (Isola 2017): convolutions whose logits each judge a patch of the image.
+    """PatchGAN (Isola 2017): convolutions, each of whose logits classifies a patch of the image.
 
     `layers` are halvings of the size: 3 for patches of 70×70 px, 2 for 34×34, 1 for 16×16. `width`
     is the number of channels after the first one; they double with each layer, up to eight times
