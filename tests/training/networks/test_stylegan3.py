@@ -115,6 +115,21 @@ def test_filters_have_two_derivatives(up: int) -> None:
         assert torch.autograd.gradgradcheck(smaller, large)
 
 
+def test_filters_in_bfloat16_round_each_pass_once() -> None:
+    row = separable_lowpass(12, 3, 4, 16)
+    assert row is not None
+    images = torch.randn(2, 3, 10, 10).bfloat16().requires_grad_(True)
+    exact = images.detach().float().requires_grad_(True)
+    found, wanted = upsample(images, row, 2, 9, 8), upsample(exact, row, 2, 9, 8)
+    assert found.dtype == torch.bfloat16
+    found.square().sum().backward()
+    wanted.square().sum().backward()
+    for mine, other in ((found, wanted), (images.grad, exact.grad)):
+        assert mine is not None
+        assert other is not None
+        assert (mine.float() - other).abs().max() < other.abs().max() / 64
+
+
 @pytest.mark.parametrize("equivariance", ["translation", "rotation"])
 @pytest.mark.parametrize("classes", [0, 3])
 def test_images_are_those_of_the_reference(equivariance: str, classes: int) -> None:

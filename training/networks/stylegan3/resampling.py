@@ -29,10 +29,13 @@ class _Spread(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(taps)
         ctx.given = stride, crop
+        kind, groups = images.dtype, images.shape[1]
         with full_precision(images):
+            if images.device.type == "cpu":  # bfloat16 takes about six times as long
+                images = images.to(torch.promote_types(kind, torch.float32))
             kernel = _kernel(taps, images)
-            groups = images.shape[1]
-            return conv_transpose2d(images, kernel, None, stride, crop, more, groups)
+            found = conv_transpose2d(images, kernel, None, stride, crop, more, groups)
+        return found.to(kind)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
