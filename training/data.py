@@ -10,8 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,8 +18,7 @@ import torch
 from training.config import Config
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.machine.transfer import BatchBuffer, BatchBuffers, Transfer
-from training.seeds import derive
-from training.streaming.dataset import ShardDataset, default_opener, split_options
+from training.streaming.dataset import ShardDataset, default_opener
 from training.streaming.decode import Pixels
 from training.streaming.device_samples import (
     LABEL,
@@ -254,61 +252,3 @@ class Loader:
         numbers[columns] = new[:count] = found
         rows[NUMBER], rows[LABEL], rows[MIRROR] = numbers, kept.labels[numbers], epoch.mirror[there]
         return count
-
-
-class PairLoader:
-    """Batches of pairs of images, one of `source` and one of its second set, which have nothing to
-    do with each other: each set has an order of its own, and the position in both is one number,
-    images seen. The arguments are like those of `Loader`."""
-
-    def __init__(
-        self,
-        source: ShardDataset,
-        config: Config,
-        seen: int = 0,
-        ranks: Distributed = SINGLE_PROCESS,
-        placement: Placement | None = None,
-    ) -> None:
-        assert source.second is not None
-        places = (placement, placement.second) if placement else (None, None)
-        seeds = config.seed, derive(config.seed, "second set")
-        self._loaders: list[Loader] = []
-        with ExitStack() as stack:
-            for one, options, seed, place in zip(
-                source.sets, split_options(source, config.data), seeds, places, strict=True
-            ):
-                loader = Loader(
-                    one, replace(config, data=options, seed=seed), seen, ranks, placement=place
-                )  # fmt: skip
-                self._loaders.append(stack.enter_context(loader))
-            self._close = stack.pop_all().close
-        self.warnings: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        first, second = (next(loader) for loader in self._loaders)
-        for loader in self._loaders:
-            while not loader.warnings.empty():
-                self.warnings.put(loader.warnings.get())
-        return Batch(torch.cat([first.images, second.images], dim=1), first.labels)
-
-    def __enter__(self) -> PairLoader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-
-def open_loader(
-    source: ShardDataset,
-    config: Config,
-    seen: int = 0,
-    ranks: Distributed = SINGLE_PROCESS,
-    placement: Placement | None = None,
-) -> Loader | PairLoader:
-    """Return the batches that a run learns from; the arguments are like those of `Loader`."""
-    if source.second is None:
-        return Loader(source, config, seen, ranks, placement=placement)
-    return PairLoader(source, config, seen, ranks, placement)

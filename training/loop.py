@@ -18,13 +18,14 @@ from training import callbacks
 from training.callbacks import Action, Callback, Diverged, EndReason
 from training.config import Config
 from training.cuda_graphs import GraphedStep
-from training.data import Loader, PairLoader, open_loader
+from training.data import Loader
 from training.machine.disk import DiskFull
 from training.machine.distributed import SINGLE_PROCESS, DelayedMax, Distributed, WeightsDiffer
 from training.machine.signals import StopSignal
 from training.monitoring.console import Display
 from training.monitoring.history import History
 from training.monitoring.meter import Meter
+from training.pair_loader import PairLoader, open_loader
 from training.planning.forecast import Forecast
 from training.runs import Run
 from training.state import State

@@ -13,11 +13,11 @@ from pipeline.contract import UserError, count_of, format_duration
 from training.callbacks import DIVERGENCE_HINT, Callback, EndReason
 from training.checkpoint import list_checkpoints
 from training.config import Config
-from training.data import open_loader
 from training.loop import Loop
 from training.machine.device import is_bf16_fast
 from training.monitoring.console import Display, NullDisplay
 from training.monitoring.history import History
+from training.pair_loader import open_loader
 from training.planning.auto import compare_speed
 from training.planning.forecast import Forecast, cost, disk_bytes, plan_course, time_steps
 from training.preparation import Prepared, describe_write_error, prepare

@@ -19,7 +19,6 @@ from tests.helpers.training_runs import fit_here, metrics
 from tests.training.methods.test_further_networks import configuration
 from training import project, sample, translate, walk
 from training.config import Config
-from training.data import PairLoader
 from training.machine.distributed import SINGLE_PROCESS
 from training.methods.cyclegan import CycleganLoss
 from training.networks import ImageShape, build_discriminator, build_generator
@@ -29,6 +28,7 @@ from training.networks.pairs import TwoDiscriminators
 from training.networks.patchgan import receptive_field
 from training.options.resolve import resolve
 from training.options.translation import PatchganDiscriminator, TranslatorGenerator
+from training.pair_loader import PairLoader
 from training.planning.forecast import count_parameters
 from training.pretrained.inference import load_generator
 from training.state import new_state
