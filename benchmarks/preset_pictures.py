@@ -159,7 +159,8 @@ def main() -> int:
     for name in args.presets or preset_names():
         facts = args.pictures / FACTS
         known = json.loads(facts.read_text()) if facts.exists() else {}
-        if resolve(name, {}).method.sets > 1:  # would need a second set of images
+        if resolve(name, {}).method.sets > 1 and not args.shards_b:
+            print(f"{name}: needs --shards-b", file=sys.stderr)
             continue
         if known.get(name, {}).get("seconds", 0) >= args.seconds:
             continue
