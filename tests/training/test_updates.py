@@ -50,8 +50,14 @@ def weights(network: torch.nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("tables", [PLAIN, STYLE], ids=["dcgan", "stylegan2"])
 @pytest.mark.parametrize(
     "loss",
-    [{}, {"name": "rsgan"}, {"name": "hinge", "feature_matching": 1.0}, {"r1": 1.0}],
-    ids=["plain", "pairs", "features", "penalty"],
+    [
+        {},
+        {"name": "rsgan"},
+        {"name": "hinge", "feature_matching": 1.0},
+        {"r1": 1.0},
+        {"name": "mmd", "r1": 1.0},
+    ],
+    ids=["plain", "pairs", "features", "penalty", "vectors"],
 )
 def test_each_learns_from_the_other_before_the_step(
     tables: dict[str, Any], loss: dict[str, Any]
