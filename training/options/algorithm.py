@@ -67,7 +67,7 @@ class LossOptions:
     margin: Positive = 1.0
     diversity: Positive = 0.5
     balance_rate: Positive = 1e-3
-    margin_kimg: Positive = 5.0
+    margin_kimg: Positive = 2.0
     constraint_rate: Positive = 1e-6
 
 

@@ -106,7 +106,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"augment": {"p": 0.2}}, "augment.p: has no effect"),
     ({"loss": {"name": "cramer"}}, "loss.name: cramer needs a discriminator with bounded"),
     ({"loss": {"margin": 2.0}}, "loss.margin: has an effect only with loss.name ebgan"),
-    ({"loss": {"name": "began", "margin_kimg": 2}, "discriminator": AUTOENCODER},
+    ({"loss": {"name": "began", "margin_kimg": 3}, "discriminator": AUTOENCODER},
      "loss.margin_kimg"),
     ({"discriminator": {"outputs": 16}}, "discriminator.outputs: the non-saturating loss"),
     ({"loss": {"name": "mmd"}, "discriminator": {"name": "fastgan"}}, "the fastgan discriminator"),
