@@ -17,10 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from cpu_time import train
-from PIL import Image
 
 from pipeline.contract import UserError, write_atomic
 from training.catalogue import gflop_per_image, image_shape, network_cost
@@ -30,7 +28,8 @@ from training.latent.sampling import sample_ws
 from training.machine.device import is_bf16_fast
 from training.options.resolve import preset_names, resolve
 from training.pretrained.inference import load_generator
-from training.streaming.dataset import open_shard_dataset
+from training.streaming.dataset import open_shard_dataset, open_training_sets
+from training.translation import STEPS, first_images, translation_grid
 
 PICTURES = Path(__file__).parents[1] / "docs/pictures/presets"
 BATCH, SIDE, DIVISORS = 16, 64, (1, 2, 4, 8)
@@ -96,8 +95,11 @@ def picture(run: Path) -> bytes:
     four rows of translations."""
     trained = load_generator(str(run), torch.device("cpu"))
     if trained.is_translator:
-        grid = Image.open(max((run / "samples").glob("*.png"))).convert("RGB")
-        pixels = np.asarray(grid.crop((0, 0, grid.width, SIDE_ROWS * trained.shape.height)))
+        source = open_training_sets(trained.dataset["location"], trained.config)
+        images = first_images(source, 2 * STEPS * SIDE_ROWS, trained.config)
+        pixels = translation_grid(
+            trained.translator("a-to-b"), trained.translator("b-to-a"), *images
+        )
     else:
         ws, labels = sample_ws(trained, SIDE_ROWS**2, [], None, 0)
         pixels = shown(make_grid(trained.space.generate(ws, labels), SIDE_ROWS))
