@@ -25,6 +25,8 @@ from pipeline.outside_text import printable, without_passwords
 from pipeline.suggestions import suggestion
 
 INTERRUPTED = "interrupted; run the same command again to resume"
+_AGAIN = 0.05
+"""Seconds after which an interrupt that Python dropped is raised again."""
 
 
 def exit_status(
@@ -141,18 +143,31 @@ def print_error(message: str) -> None:
 
 @contextmanager
 def _interrupts() -> Iterator[None]:
-    """Make the first SIGINT or SIGTERM in the block raise `KeyboardInterrupt`."""
+    """Make the first SIGINT or SIGTERM in the block raise `KeyboardInterrupt`.
+
+    Python drops exceptions in finalizers and in callbacks of weak references, such as those of
+    imports: there it is raised again a little later.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    interrupted = False
+    interrupted, received, hook = False, signal.SIGINT, sys.unraisablehook
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
+    def dropped(found: Any) -> None:
         nonlocal interrupted
+        if found.exc_type is not KeyboardInterrupt:
+            hook(found)
+            return
+        interrupted = False
+        # the next handler runs in the main thread, outside of this hook
+        threading.Timer(_AGAIN, os.kill, (os.getpid(), received)).start()
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupted, received
         if interrupted:
             os.write(2, f"{INTERRUPTED}\n".encode())
             os._exit(130)
-        interrupted = True
+        interrupted, received = True, signal.Signals(number)
         raise KeyboardInterrupt
 
     before = {
@@ -160,9 +175,11 @@ def _interrupts() -> Iterator[None]:
         for one in (signal.SIGINT, signal.SIGTERM)
         if signal.getsignal(one) is not signal.SIG_IGN  # for example in a background job
     }
+    sys.unraisablehook = dropped
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for one, handler in before.items():
             signal.signal(one, handler)
 

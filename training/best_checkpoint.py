@@ -127,8 +127,9 @@ def load_named(
     if which == "newest":
         values, damaged = load_newest(folder, device, check)
         if values is None:
-            reason = f" ({damaged[0]})" if damaged else ""
-            raise UserError(f"{folder}: no whole checkpoint{reason}")
+            if damaged:
+                raise UserError(f"{folder}: no whole checkpoint ({damaged[0]})")
+            raise UserError(f"{folder}: no checkpoint yet; training writes the first one")
         for sentence in damaged:
             print(f"warning: {sentence}; using the previous one", file=sys.stderr)
         return values

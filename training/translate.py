@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def write_translations(args: argparse.Namespace) -> None:
+def write_translations(args: argparse.Namespace) -> int:
     """Translate the images, write a file for each and print the folder. Those of a folder that
-    cannot be read are reported and left out.
+    cannot be read are reported and left out; return 1 if there are any.
 
     Raises:
         UserError: the run does not translate images, an image does not exist or cannot be read, or
@@ -88,6 +88,7 @@ def write_translations(args: argparse.Namespace) -> None:
     if not written:
         raise UserError(f"{args.images[0]}: none of the images there can be read")
     print(out)
+    return int(written < len(paths))
 
 
 def output_names(paths: Sequence[Path]) -> list[str]:

@@ -44,7 +44,7 @@ def test_sample_draws_what_the_run_drew(
     [
         (["nowhere"], "runs/nowhere/config.json: no run there"),
         (["tiny", "--n", "0"], "--n 0: must be an integer from 1"),
-        (["empty"], "runs/empty/checkpoints: no whole checkpoint"),
+        (["empty"], "runs/empty/checkpoints: no checkpoint yet"),
         (["torn"], "runs/torn/config.json: not"),
         (["list"], "runs/list/config.json: not a run's configuration"),
         (["bare"], "runs/bare/config.json: dataset.channels: missing"),

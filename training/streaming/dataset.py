@@ -116,7 +116,10 @@ def open_training_sets(location: str | Path, config: Config) -> ShardDataset:
             "--data.channels 3 reads them over white"
         )
     alike = replace(options, channels=first.channels)  # type: ignore[arg-type]
-    second = open_shard_dataset(options.shards_b, config.resolution, alike)
+    try:
+        second = open_shard_dataset(options.shards_b, config.resolution, alike)
+    except UserError as error:
+        raise UserError(f"--shards-b: {error}") from None
     if (second.height, second.width) != (first.height, first.width):
         raise UserError(
             f"--shards-b {options.shards_b}: images of {second.width}×{second.height} px, those of "
