@@ -47,7 +47,7 @@ async function translate(file) {
 /** @param {Iterable<File>} files */
 async function translateAll(files) {
   tell("");
-  const troubles = [];
+  const failures = [];
   for (const file of files) {
     at("state").textContent = `translating ${file.name} …`;
     try {
@@ -55,11 +55,11 @@ async function translateAll(files) {
     } catch (error) {
       const said = error instanceof Error ? error.message : String(error);
       const reason = said === "Failed to fetch" ? "the server does not respond" : said;
-      troubles.push(`${file.name}: ${reason}`);
+      failures.push(`${file.name}: ${reason}`);
     }
   }
   at("state").textContent = "";
-  tell(troubles.join("; "));
+  tell(failures.join("; "));
 }
 
 at("file").addEventListener("change", () => {
