@@ -98,10 +98,10 @@ class LossTerms:
 
     @torch.no_grad()
     def _comparison_stats(self, real: Tensor, fake: Tensor) -> Stats:
-        """Return what the logits tell of the comparison of real and fake images.
+        """Return what the logits say about the comparison of real and fake images.
 
-        r_t and separation are not told of autoencoders: their losses keep both errors at a margin
-        or ratio, so it says nothing which of them is larger.
+        r_t and separation are not recorded for autoencoders: their losses keep both errors at a
+        margin or ratio, so it says nothing which of them is larger.
         """
         loss = self._adversarial
         scores = loss.scores(real, fake)

@@ -22,9 +22,9 @@ Follow = Callable[[Mapping[str, Tensor], Scalars, LossOptions, int], Scalars]
 
 @dataclass(frozen=True)
 class Adaptive:
-    """`start` are the first values by name, the first of which is told in each step; `means` the
-    stats that they follow; `follow(values, means, options, images)` returns the next values after a
-    batch of `images`."""
+    """`start` are the first values by name, the first of which is recorded in each step; `means`
+    the stats that they follow; `follow(values, means, options, images)` returns the next values
+    after a batch of `images`."""
 
     start: dict[str, float]
     means: tuple[str, ...]
@@ -117,9 +117,9 @@ class LossNumbers:
         self._ranks.all_reduce_sum([summed])
         means = dict(zip(names, summed.unbind(), strict=True))
         values = {name: scalars[name] for name in self._adaptive.start}
-        told = next(iter(values))
-        found = {told: values[told].clone()}
-        if told == "balance_k":
+        recorded = next(iter(values))
+        found = {recorded: values[recorded].clone()}
+        if recorded == "balance_k":
             real, fake = -means["logit_real"], -means["logit_fake_before"]
             found["convergence"] = real + (options.diversity * real - fake).abs()
         for name, new in self._adaptive.follow(values, means, options, self._batch).items():
