@@ -166,7 +166,8 @@ def kill_a_worker(
         os.kill(min(pids), signal.SIGKILL)
     finally:
         for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # the killed one may be gone already
+                os.kill(pid, signal.SIGCONT)
     return in_flight, before
 
 
