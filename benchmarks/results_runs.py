@@ -10,6 +10,7 @@ import torch
 from cpu_time import train
 
 from pipeline.contract import write_atomic
+from training.machine.device import is_bf16_fast
 from training.options.resolve import resolve
 from training.planning.auto import PRESET, choose_measured
 from training.pretrained.inference import TrainedGenerator, load_generator
@@ -98,7 +99,8 @@ CPU = torch.device("cpu")
 
 def command(one: Training, shards: Path, run: Path, minutes: float) -> list[str]:
     """Return the arguments of `training.fit` that start a training of `minutes`."""
-    own = {"total_kimg": "1e9", "precision": "fp32", **dict(one.changes)}
+    precision = "bf16" if is_bf16_fast(CPU) else "fp32"
+    own = {"total_kimg": "1e9", "precision": precision, **dict(one.changes)}
     preset = one.preset
     if preset == "auto":
         asked = resolve(PRESET, {"max_hours": f"{minutes / 60:g}", "threads": "1"})

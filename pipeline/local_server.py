@@ -6,16 +6,22 @@ import contextlib
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, describe_os_error
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+MEDIA_TYPES = {
+    "html": "text/html", "css": "text/css", "js": "text/javascript", "json": "application/json"
+}  # fmt: skip
 """The media types of a page's files, by extension."""
 
 
@@ -36,6 +42,59 @@ async def read_body(request: Request, most: int) -> bytes:
             raise BadRequest(f"more than {most} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+async def respond(
+    request: Request, work: Callable[[bytes], bytes], most: int, kind: str,
+    statuses: Mapping[type[Exception], int] | None = None,
+) -> Response:  # fmt: skip
+    """Return the response that `work`, in a thread of its own, makes of the body of a request.
+
+    Args:
+        most: the largest body in bytes; status 400 beyond it, as after `BadRequest`.
+        kind: the media type.
+        statuses: statuses of exceptions whose text is meant for the user; the first matching class
+            counts. All others are printed to the terminal (status 500): the server must outlive
+            any request.
+    """
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import PlainTextResponse, Response
+
+    try:
+        made = await run_in_threadpool(work, await read_body(request, most))
+    except Exception as error:  # noqa: BLE001
+        known: dict[type[Exception], int] = {BadRequest: 400, ClientDisconnect: 400}
+        for type_, status in (known | dict(statuses or {})).items():
+            if isinstance(error, type_):
+                text = describe_os_error(error) if isinstance(error, OSError) else str(error)
+                return PlainTextResponse(text, status)
+        traceback.print_exception(error)
+        return PlainTextResponse("internal error; see the terminal", 500)
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Response(made, media_type=kind, headers=headers)
+
+
+def create_local_app(
+    routes: Sequence[Route], page: Mapping[str, bytes], hosts: Sequence[str], in_frame: bool = False
+) -> Starlette:
+    """Create an application of `routes` and the files of a page, by name; `index.html` states the
+    policy of all. `hosts` as returned by `accepted_hosts`, `in_frame` as in `page_headers`."""
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    headers = page_headers(policy_of(page["index.html"]), in_frame)
+
+    def fixed(name: str) -> Callable[[Request], Any]:
+        kind = MEDIA_TYPES[name.rpartition(".")[2]]
+        return lambda _: Response(page[name], media_type=kind, headers=headers)
+
+    files = [Route("/" if name == "index.html" else f"/{name}", fixed(name)) for name in page]
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    return Starlette(routes=[*routes, *files], middleware=[guard])
 
 
 def listen(host: str, port: int, default: int) -> socket.socket:

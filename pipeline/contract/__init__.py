@@ -45,14 +45,12 @@ from pipeline.exit import CommandParser, exit_status
 from pipeline.hub import HubRepo, check_hub, front_matter, hub_license, license_warnings, upload
 from pipeline.jsonl import JsonlAppender, complete_lines, read_jsonl, read_rows
 from pipeline.local_server import (
-    MEDIA_TYPES,
     BadRequest,
     accepted_hosts,
+    create_local_app,
     listen,
-    page_headers,
     page_url,
-    policy_of,
-    read_body,
+    respond,
     serve_app,
 )
 from pipeline.markup import STILL_PAGE, code_span, disarm_markdown, escape_markdown
@@ -73,7 +71,6 @@ from pipeline.versions import Migration, migrate
 
 __all__ = [
     "LARGEST_SIDE",
-    "MEDIA_TYPES",
     "NAME",
     "STILL_PAGE",
     "STRICT",
@@ -98,6 +95,7 @@ __all__ = [
     "complete_lines",
     "count_of",
     "cpu_count",
+    "create_local_app",
     "describe_os_error",
     "disarm_markdown",
     "escape_markdown",
@@ -123,20 +121,18 @@ __all__ = [
     "migrate",
     "now_utc",
     "open_regular",
-    "page_headers",
     "page_url",
     "parse_boxes",
     "parse_config",
-    "policy_of",
     "printable",
     "project_root",
-    "read_body",
     "read_bytes",
     "read_jsonl",
     "read_rows",
     "read_toml",
     "remove_temp_files",
     "report_waiting",
+    "respond",
     "runs_dir",
     "safe_text",
     "serve_app",

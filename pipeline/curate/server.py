@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import json
 import secrets
-import traceback
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from pipeline.contract import (
-    MEDIA_TYPES,
     BadRequest,
     UserError,
     accepted_hosts,
-    describe_os_error,
-    page_headers,
-    policy_of,
-    read_body,
+    create_local_app,
+    respond,
 )
 from pipeline.curate.curator import Curator
 from pipeline.imaging.limits import ImageError
@@ -43,6 +36,7 @@ MAX_THUMBNAILS = 512
 _MAX_BODY = 32 << 20
 _MAX_REASON = 200
 _MAX_DIGITS = 10
+_STATUSES: dict[type[Exception], int] = {UserError: 404, ImageError: 404, OSError: 507}
 
 Work = Callable[[bytes, int], bytes]
 """Makes the response from the request's body and the index in its path."""
@@ -76,14 +70,7 @@ def create_app(curator: Curator, token: str) -> Starlette:
         for path, (work, kind, methods) in answers.items()
     ]
     page = {one.name: one.read_bytes() for one in (files("pipeline.curate") / "page").iterdir()}
-    for name, data in page.items():
-        path = "/" if name == "index.html" else f"/{name}"
-        routes.append(Route(path, _fixed(data, name, policy_of(page["index.html"]))))
-    hosts = accepted_hosts(HOST)
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
-    )
+    return create_local_app(routes, page, accepted_hosts(HOST))
 
 
 def _answering(
@@ -100,19 +87,9 @@ def _answering(
         is_number = index.isascii() and index.isdigit() and len(index) <= _MAX_DIGITS
         if not is_number or int(index) >= count:
             return PlainTextResponse("no such image", 404)
-        try:
-            made = await run_in_threadpool(work, await read_body(request, _MAX_BODY), int(index))
-        except (BadRequest, ClientDisconnect) as error:
-            return PlainTextResponse(str(error), 400)
-        except (UserError, ImageError) as error:
-            return PlainTextResponse(str(error), 404)
-        except OSError as error:
-            return PlainTextResponse(describe_os_error(error), 507)
-        except Exception as error:  # noqa: BLE001 (the server must outlive any request)
-            traceback.print_exception(error)
-            return PlainTextResponse("internal error; see the terminal", 500)
-        headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return Response(made, media_type=kind, headers=headers)
+        return await respond(
+            request, lambda body: work(body, int(index)), _MAX_BODY, kind, _STATUSES
+        )
 
     return answer
 
@@ -152,12 +129,3 @@ def _decisions(body: bytes, count: int) -> tuple[dict[str, list[int]], str]:
     if not good:
         raise BadRequest("decisions: expected lists of image indices by decision, and a reason")
     return values, reason[:_MAX_REASON]
-
-
-def _fixed(data: bytes, name: str, policy: str) -> Callable[[Request], Response]:
-    headers, kind = page_headers(policy), MEDIA_TYPES[name.rpartition(".")[2]]
-
-    def answer(_: Request) -> Response:
-        return Response(data, media_type=kind, headers=headers)
-
-    return answer

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,21 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from torch import Tensor
 
 from pipeline.contract import (
-    MEDIA_TYPES,
     BadRequest,
     UserError,
-    page_headers,
-    policy_of,
-    read_body,
+    create_local_app,
+    respond,
 )
 from training.explorer.generator_info import generator_info, page_files
 from training.grid import encode
@@ -145,18 +139,12 @@ def create_app(
     routes = [
         Route("/map", _answering(one_at_a_time(map_), z_dim, classes), methods=["POST"]),
         Route("/draw", _answering(one_at_a_time(draw), row, classes), methods=["POST"]),
-        Route("/generator.json", _fixed(facts.encode(), "application/json", in_frame)),
     ]
     if finder is not None:
         answer = _answering(nearest, row, classes, "application/json")
         routes.append(Route("/nearest", answer, methods=["POST"]))
-    for name, data in page_files("server").items():
-        path = "/" if name == "index.html" else f"/{name}"
-        routes.append(Route(path, _fixed(data, MEDIA_TYPES[name.rpartition(".")[2]], in_frame)))
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
-    )
+    page = page_files("server") | {"generator.json": facts.encode()}
+    return create_local_app(routes, page, hosts, in_frame)
 
 
 def _answering(
@@ -164,27 +152,11 @@ def _answering(
 ) -> Callable[[Request], Any]:
     """Return the handler of a request with values of `row` numbers each, answered by `work`."""
 
+    most = 4 + MAX_IMAGES_PER_REQUEST * 4 * (1 + row)
+
     async def answer(request: Request) -> Response:
-        try:
-            body = await read_body(request, 4 + MAX_IMAGES_PER_REQUEST * 4 * (1 + row))
-            asked = parse(body, row, classes)
-            made = await run_in_threadpool(work, *asked)
-        except (BadRequest, ClientDisconnect) as error:
-            return PlainTextResponse(str(error), 400)
-        except UserError as error:
-            return PlainTextResponse(str(error), 503)
-        except Exception as error:  # noqa: BLE001 (the server must outlive any request)
-            traceback.print_exception(error)
-            return PlainTextResponse("internal error; see the terminal", 500)
-        return Response(made, media_type=kind)
-
-    return answer
-
-
-def _fixed(data: bytes, kind: str, in_frame: bool) -> Callable[[Request], Response]:
-    headers = page_headers(policy_of(page_files("server")["index.html"]), in_frame)
-
-    def answer(_: Request) -> Response:
-        return Response(data, media_type=kind, headers=headers)
+        return await respond(
+            request, lambda body: work(*parse(body, row, classes)), most, kind, {UserError: 503}
+        )
 
     return answer

@@ -9,19 +9,15 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import traceback
 from importlib.resources import files
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
-from pipeline.contract import MEDIA_TYPES, BadRequest, page_headers, policy_of, read_body
+from pipeline.contract import BadRequest, create_local_app, respond
 from training.grid import encode
 from training.image_files import decode_image
 from training.pretrained.inference import TrainedGenerator
@@ -36,8 +32,6 @@ def create_translator_app(
 ) -> Starlette:
     """Create the server's application; `hosts`, `title` and `in_frame` as in
     `training.explorer.server.create_app`."""
-    pages = translator_files()
-    headers = page_headers(policy_of(pages["index.html"]), in_frame)
     lock = threading.Lock()
 
     def work(body: bytes) -> bytes:
@@ -49,30 +43,12 @@ def create_translator_app(
             return json.dumps(_translations(trained, image)).encode()
 
     async def answer(request: Request) -> Response:
-        try:
-            made = await run_in_threadpool(work, await read_body(request, MOST_BYTES))
-        except (BadRequest, ClientDisconnect) as error:
-            return PlainTextResponse(str(error), 400)
-        except Exception as error:  # noqa: BLE001 (the server must outlive any request)
-            traceback.print_exception(error)
-            return PlainTextResponse("internal error; see the terminal", 500)
-        return Response(made, media_type="application/json")
-
-    def fixed(data: bytes, kind: str) -> Any:
-        return lambda _: Response(data, media_type=kind, headers=headers)
+        return await respond(request, work, MOST_BYTES, "application/json")
 
     info = json.dumps(translator_info(trained, title)).encode()
-    routes = [
-        Route("/translate", answer, methods=["POST"]),
-        Route("/translator.json", fixed(info, "application/json")),
-    ]
-    for name, data in pages.items():
-        path = "/" if name == "index.html" else f"/{name}"
-        routes.append(Route(path, fixed(data, MEDIA_TYPES[name.rpartition(".")[2]])))
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)],
-    )
+    page = translator_files() | {"translator.json": info}
+    routes = [Route("/translate", answer, methods=["POST"])]
+    return create_local_app(routes, page, hosts, in_frame)
 
 
 def translator_info(trained: TrainedGenerator, title: str = "") -> dict[str, Any]:
