@@ -18,7 +18,7 @@ from training.machine.device import is_bf16_fast
 from training.monitoring.console import Display, NullDisplay
 from training.monitoring.history import History
 from training.pair_loader import open_loader
-from training.planning.auto import compare_speed
+from training.planning.advice import compare_speed
 from training.planning.forecast import Forecast, cost, disk_bytes, plan_course, time_steps
 from training.preparation import Prepared, describe_write_error, prepare
 from training.runs import Run

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING
 
+from pipeline.contract import UserError
 from training.callbacks.base import Callback, EndReason
-from training.planning.advice import Progress, conclusion, expectation, recent_mean
-from training.planning.auto import NAME, planned_kimg
+from training.planning.advice import (
+    Progress,
+    conclusion,
+    expectation,
+    planned_kimg,
+    recent_mean,
+)  # fmt: skip
+from training.planning.auto import NAME
 from training.planning.inputs import plain_fraction
 
 if TYPE_CHECKING:
@@ -24,9 +30,16 @@ class AdviceCallback(Callback):
         self._planned = planned_kimg(loop.config)
         self._is_active = loop.config.preset == NAME and loop.ranks.is_main
         self._is_due = False
+        self._plain = 0.0
 
     def on_start(self) -> None:
         self._is_due = self.loop.state.seen < _TENTH * self._planned * 1000
+        if self._is_active:  # read now: later, shards at a URL may be out of reach
+            try:
+                self._plain = plain_fraction(self.loop.source, self.loop.config.data)
+            except UserError as error:
+                self._is_active = False
+                self.loop.display.message(f"warning: no advice at the end of this run: {error}")
 
     def after_step(self) -> None:
         if not (self._is_active and self._is_due):
@@ -40,10 +53,6 @@ class AdviceCallback(Callback):
     def on_end(self, reason: EndReason) -> None:
         if self._is_active and reason in (EndReason.DONE, EndReason.HOURS):
             self.loop.display.message(conclusion(self._progress()))
-
-    @cached_property
-    def _plain(self) -> float:
-        return plain_fraction(self.loop.source, self.loop.config.data)
 
     def _progress(self) -> Progress:
         loop, evaluator = self.loop, self.loop.evaluation.evaluator

@@ -1,4 +1,4 @@
-"""Warns of mode collapse, vanishing gradients and other trouble that the history shows."""
+"""Warns of mode collapse, vanishing gradients and other signs of failure in the history."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class AlarmsCallback(Callback):
         if not self.loop.log.row:
             return
         rows = self.loop.history.rows
-        for alarm in alarms(rows[-200:]):
+        for alarm in alarms(rows[-200:], self.loop.config):
             if len(rows) - self._last.get(alarm.kind, -_QUIET_ROWS) >= _QUIET_ROWS:
                 self._last[alarm.kind] = len(rows)
                 at = f"{self.loop.state.seen / 1000:g} kimg"

@@ -11,7 +11,7 @@ from training.callbacks.base import Callback
 from training.machine.disk import free_bytes
 from training.monitoring.console import TrainingProgress
 from training.monitoring.rate import RecentRate
-from training.planning.auto import compare_speed
+from training.planning.advice import compare_speed
 from training.planning.forecast import Forecast, cost, is_timed, plan_course
 
 if TYPE_CHECKING:

@@ -6,12 +6,15 @@ tutorials), with the option names of this project.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
+from training.config import Config
 from training.options.algorithm import StopOptions
+from training.options.resolve import changed
 
 Row = dict[str, Any]
 
@@ -28,10 +31,19 @@ _COLLAPSED = 0.3
 
 @dataclass(frozen=True)
 class Alarm:
-    """An alarm: `kind` is a short name, `text` the message with suggestions."""
+    """An alarm: `kind` is a short name, `sign` the message, and `remedies` what to try, with the
+    options of the command line."""
 
     kind: str
-    text: str
+    sign: str
+    remedies: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The message with the remedies."""
+        *others, last = self.remedies or ("",)
+        either = f"{', '.join(others)} or {last}" if others else last
+        return f"{self.sign}; try {either}" if either else self.sign
 
 
 def discriminator_wins(recent: Sequence[Row], _earlier: Sequence[Row]) -> Alarm | None:
@@ -40,22 +52,23 @@ def discriminator_wins(recent: Sequence[Row], _earlier: Sequence[Row]) -> Alarm 
     if all({"d_real", "d_fake_before"} <= row.keys() for row in recent):
         real, fake = fmean(r["d_real"] for r in recent), fmean(r["d_fake_before"] for r in recent)
         wins, values = real >= _WON and fake <= 1 - _WON, f"D(x) {real:.2f}, D(G(z)) {fake:.2f}"
-        smoothing = "label smoothing (--label_real 0.9), "
     elif all("separation" in row for row in recent):
         share = fmean(row["separation"] for row in recent)
         wins, values = share >= _SEPARATED, f"{share:.2%} of real images score above fakes"
-        smoothing = ""
     else:
         return None
     if not wins:
         return None
     return Alarm(
         "discriminator",
-        f"the discriminator is too strong ({values}), so the generator gets little gradient; try "
-        f"{smoothing}a lower learning rate (--d_optimizer.lr), a gradient penalty (--loss.r1 1), "
-        "augmentation (--augment.policy color,translation) or slight noise on all images "
-        "(--augment.noise 0.02)",
-    )
+        f"the discriminator is too strong ({values}), so the generator gets little gradient",
+        (
+            "label smoothing (--label_real 0.9)", "a lower learning rate (--d_optimizer.lr)",
+            "a gradient penalty (--loss.r1 1)",
+            "augmentation (--augment.policy color,translation,cutout)",
+            "slight noise on all images (--augment.noise 0.02)",
+        ),
+    )  # fmt: skip
 
 
 def discriminator_guesses(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None:
@@ -72,6 +85,7 @@ def discriminator_guesses(recent: Sequence[Row], earlier: Sequence[Row]) -> Alar
         "(python -m training.evaluate) and take the best checkpoint, or go on with a stronger "
         "discriminator (--discriminator.width, a higher --d_optimizer.lr, a lower --loss.r1, less "
         "augmentation)",
+        (),
     )
 
 
@@ -96,10 +110,12 @@ def vanishing_gradient(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm |
         return None
     return Alarm(
         "gradient",
-        f"the generator's gradient has vanished (norm {fmean(now):.2g}, before {usual:.2g}); try a "
-        "loss that does not saturate (--loss.name non-saturating, hinge or rasgan) or a weaker "
-        "discriminator (lower --d_optimizer.lr, --loss.r1 1)",
-    )
+        f"the generator's gradient has vanished (norm {fmean(now):.2g}, before {usual:.2g})",
+        (
+            "a loss that does not saturate (--loss.name non-saturating)", "--loss.name hinge",
+            "--loss.name rasgan", "a lower --d_optimizer.lr", "a gradient penalty (--loss.r1 1)",
+        ),
+    )  # fmt: skip
 
 
 def mode_collapse(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None:
@@ -118,21 +134,34 @@ def mode_collapse(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None
     return Alarm(
         "collapse",
         f"mode collapse: the variation among samples has dropped to {now:.0%} of that among real "
-        f"images (best so far: {best:.0%}); try minibatch standard deviation "
-        "(--discriminator.minibatch_stddev 4), a gradient penalty (--loss.gp 10 or --loss.r1 1), "
-        "a lower --g_optimizer.lr, a larger --batch, or an earlier checkpoint",
-    )
+        f"images (best so far: {best:.0%})",
+        (
+            "minibatch standard deviation (--discriminator.minibatch_stddev 4)",
+            "a gradient penalty (--loss.r1 1)", "a lower --g_optimizer.lr", "a larger --batch",
+            "an earlier checkpoint",
+        ),
+    )  # fmt: skip
 
 
 MONITORS = (discriminator_wins, discriminator_guesses, vanishing_gradient, mode_collapse)
 
 
-def alarms(rows: Sequence[Row]) -> list[Alarm]:
-    """Return the alarms that the newest rows raise."""
+def alarms(rows: Sequence[Row], config: Config) -> list[Alarm]:
+    """Return the alarms that the newest rows raise, with the remedies that are possible for the
+    run's configuration and change it."""
     if len(rows) < RECENT:
         return []
     found = (monitor(rows[-RECENT:], rows[:-RECENT]) for monitor in MONITORS)
-    return [alarm for alarm in found if alarm]
+    return [
+        replace(alarm, remedies=tuple(one for one in alarm.remedies if _is_possible(one, config)))
+        for alarm in found
+        if alarm
+    ]
+
+
+def _is_possible(remedy: str, config: Config) -> bool:
+    options = dict(re.findall(r"--([\w.]+) ([^\s)]+)", remedy))
+    return not options or changed(config, options) not in (None, config)
 
 
 def stop_reason(rows: Sequence[Row], options: StopOptions) -> str:

@@ -130,6 +130,17 @@ def resolve(
     return config
 
 
+def changed(config: Config, options: Mapping[str, str]) -> Config | None:
+    """Return the configuration with the overrides of a command line, by dotted key; None if they
+    would be refused."""
+    try:
+        made = parse_config(Config, merge(asdict(config), nest_dotted(options)), "command line")
+        check_compatible(made)
+    except UserError:
+        return None
+    return made
+
+
 def pickle_to_start_from(preset: str | None, options: Mapping[str, str]) -> str:
     """Return the pickle that `init_from` names on the command line or in the preset; empty: none.
 

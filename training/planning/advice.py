@@ -1,5 +1,5 @@
-"""What `--preset auto` says about a run: after a tenth of its time what to expect, and at its end
-how close to the real images it came and what would help most.
+"""What `--preset auto` says about a run: soon, if its speed is not the planned one; after a tenth
+of its time, what to expect; at its end, how close to the real images it came and what would help.
 
 Both compare the Fréchet distance (FD) with that of real images against each other, at equal sample
 numbers. In earlier runs on a CPU the difference of the two fell like a power of the number of
@@ -12,9 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from pipeline.contract import format_duration
+from training.config import Config
 from training.monitoring.history import Row
+from training.planning.auto import NAME
+from training.planning.auto_table import DAY, SPARE
 from training.planning.inputs import PLAIN
 
+_SIMILAR = 1.5
+"""A measured speed that differs by at most this factor from the planned one is not reported."""
 _DECAY = 0.9
 """The exponent on photographs of garments: 33 above real images after 18 kimg, 17 after 37 and 6
 after 113 (FD over EfficientNet-Lite0)."""
@@ -22,6 +28,8 @@ _PLAIN_DECAY = 0.2
 """The exponent on drawings on a plain background: 135 above after 16 kimg, 111 after 39."""
 _CLOSE = 1.2
 """An FD up to this multiple of that of real images is close to the limit."""
+_LEAST = 0.5
+"""An FD of real images below this is 0 but for rounding."""
 _VARIED, _MEMORISED, _COPIES = 0.5, 0.8, 0.02
 """Below this diversity samples are too alike; above this r_t the discriminator memorises; above
 this fraction of copies the generator does."""
@@ -64,6 +72,33 @@ class Progress:
         return self.fd - above * (1 - float((self.fd_kimg / kimg) ** decay))
 
 
+def planned_kimg(config: Config) -> float:
+    """Return the number of images in thousands that a run of `--preset auto` was planned for."""
+    spare = SPARE if config.max_hours else 1
+    return min(config.burn_in.kimg or config.total_kimg / spare, config.total_kimg)
+
+
+def compare_speed(config: Config, seconds_per_kimg: float, seen: int) -> str:
+    """Return a line for the user if the measured speed is far from the one that `--preset auto`
+    planned with; otherwise, and for runs that have `seen` images before, an empty text."""
+    kimg = config.burn_in.kimg
+    if config.preset != NAME or seen or not kimg:
+        return ""
+    planned = (config.max_hours or DAY) * 3600 / kimg
+    if planned / _SIMILAR <= seconds_per_kimg <= planned * _SIMILAR:
+        return ""
+    took = kimg * seconds_per_kimg
+    advice = (
+        f"with --hours {took / 3600:.2g} they would fall to the end"
+        if seconds_per_kimg > planned
+        else "after that, training goes on at the last rates"
+    )
+    return (
+        f"auto: {seconds_per_kimg:.3g} s/kimg were measured, {planned:.3g} were planned; the "
+        f"learning rates fall over {kimg:g} kimg, which take {format_duration(took)}; {advice}"
+    )
+
+
 def recent_mean(rows: Sequence[Row], name: str, over: str = "") -> float | None:
     """Return the mean of a stat, divided by the stat `over`, of the newest rows that have both."""
     found = [
@@ -85,8 +120,8 @@ def expectation(now: Progress) -> str:
         )
     if now.r_t is not None and now.r_t > _MEMORISED:
         parts.append(
-            f"D memorises the images (r_t {now.r_t:.2f}); more images, or --augment.ada bgc, "
-            "would help"
+            f"D memorises the images (r_t {now.r_t:.2f}); more images, or --augment.ada bgc "
+            "--augment.policy '[]', would help"
         )
     if now.fd is not None and now.limit is not None:
         parts.append(
@@ -104,6 +139,11 @@ def conclusion(now: Progress) -> str:
         return (
             f"auto: {now.kimg:.3g} kimg without an evaluation (--evaluate.kimg): how close they "
             "come to the real images is not known; python -m training.evaluate measures it"
+        )
+    if now.limit < _LEAST:
+        return (
+            f"auto: FD {now.fd:.0f} after {now.fd_kimg:.3g} kimg; the real images are all alike, "
+            "so there is nothing to compare it with"
         )
     ratio = now.fd / now.limit
     twice = now.fd_at(2 * now.fd_kimg)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import inf
 
 from pipeline.contract import UserError, count_of, format_duration, parse_config
 from training import checkpoint
@@ -42,9 +43,7 @@ from training.streaming.dataset import ShardDataset, open_shard_dataset
 
 NAME = "auto"
 PRESET = PROJECTED
-"""What the command line is checked against before the data are known."""
-_SIMILAR = 1.5
-"""A measured speed that differs by at most this factor from the planned one is not reported."""
+"""What the command line is checked against first, before the data are known."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,9 @@ class Choice:
     explanation: tuple[str, str, str]
 
 
-def choose(inputs: AutoInputs) -> Choice:
-    """Choose the overrides for a dataset, machine and time.
+def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice:
+    """Choose the overrides for a dataset, machine and time; the explanation is of these together
+    with those that are `given` on the command line.
 
     Raises:
         UserError: there are too few images, or no network supports their size.
@@ -67,7 +67,8 @@ def choose(inputs: AutoInputs) -> Choice:
             f"--preset auto: {count_of(inputs.samples, 'image')}; at least 16 are needed"
         )
     row = scale_row(_find_row(inputs), inputs)
-    kimg = float(f"{(inputs.hours or DAY) * row.kimg_per_hour:.3g}")
+    hours = min(inputs.hours or DAY, (inputs.kimg or inf) / row.kimg_per_hour)
+    kimg = max(float(f"{hours * row.kimg_per_hour:.3g}"), row.batch / 1000)
     height = _height(inputs, max(SMALL, row.height))
     options = {
         "resolution": str(height),
@@ -86,9 +87,9 @@ def choose(inputs: AutoInputs) -> Choice:
         pixels = height * height * inputs.width // inputs.height
         options["loss.r1"] = f"{row.gamma * pixels / row.batch:.3g}"
     # preparing evaluations takes a minute
-    first = kimg * EVALUATED if (inputs.hours or DAY) >= LEAST_EVALUATED else 0.0
+    first = kimg * EVALUATED if hours >= LEAST_EVALUATED else 0.0
     options["evaluate.kimg"] = f"{min(EvaluateOptions().kimg, first):.3g}"
-    return Choice(row.preset, options, _why(inputs, row, kimg, options))
+    return Choice(row.preset, options, _why(inputs, row, kimg, {**options, **(given or {})}))
 
 
 def _schedule(inputs: AutoInputs, kimg: float) -> dict[str, str]:
@@ -112,16 +113,20 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
     Raises:
         UserError: as in `choose`, `gather_inputs` and `resolve`.
     """
-    inputs = gather_inputs(source, asked)
-    first = choose(inputs)
-    if inputs.processes > 1:
-        return first  # they would measure each other, and choose differently
-    config = resolve(first.preset, {**first.options, **options})
-    height = config.resolution or source.height
-    shape = replace(source.image_shape, height=height, width=source.width * height // source.height)
-    planned = scale_row(_find_row(inputs), inputs).kimg_per_hour
-    pace = measure_speed(drop_label_conditions(config, source.classes), shape) / planned
-    return choose(replace(inputs, pace=pace))
+    inputs = gather_inputs(source, asked, asked.total_kimg if "total_kimg" in options else 0.0)
+    for _ in range(2 if inputs.processes == 1 else 0):  # several would measure each other
+        row = _find_row(inputs)
+        first = choose(inputs)
+        config = resolve(first.preset, {**first.options, **options})
+        height = config.resolution or source.height
+        width = source.width * height // source.height
+        shape = replace(source.image_shape, height=height, width=width)
+        planned = scale_row(row, replace(inputs, pace=None)).kimg_per_hour
+        pace = measure_speed(drop_label_conditions(config, source.classes), shape) / planned
+        inputs = replace(inputs, pace=pace)
+        if _find_row(inputs) == row:  # otherwise the speed is that of other networks
+            break
+    return choose(inputs, options)
 
 
 def scale_row(row: AutoRow, inputs: AutoInputs) -> AutoRow:
@@ -169,9 +174,13 @@ def _height(inputs: AutoInputs, most: int) -> int:
 
 
 def _find_row(inputs: AutoInputs) -> AutoRow:
-    hours = inputs.hours or float("inf")
-    hours *= inputs.pace or 1.0  # a fast machine does the work of more hours
-    own = [row for row in AUTO_TABLE if row.device == inputs.device and row.hours <= hours]
+    hours = (inputs.hours or inf) * (inputs.pace or 1.0)  # a fast machine does the work of more
+    own = [
+        row
+        for row in AUTO_TABLE
+        if row.device == inputs.device
+        and row.hours <= min(hours, (inputs.kimg or inf) / row.kimg_per_hour)
+    ]
     drawn = [row for row in own if row.for_drawings and inputs.drawings]
     rows = drawn or [row for row in own if not row.for_drawings]
     # rows for larger images than these only cost time, unless their networks are wider
@@ -182,8 +191,14 @@ def _find_row(inputs: AutoInputs) -> AutoRow:
 def _why(
     inputs: AutoInputs, row: AutoRow, kimg: float, options: Mapping[str, str]
 ) -> tuple[str, str, str]:
-    height, passes = int(options["resolution"]), kimg * 1000 / inputs.samples
-    hours = count_of(inputs.hours, "hour") if inputs.hours else "a day (no --hours were given)"
+    height, passes = int(options["resolution"]) or inputs.height, kimg * 1000 / inputs.samples
+    hours = (
+        count_of(inputs.hours, "hour")
+        if inputs.hours
+        else f"about {format_duration(3600 * kimg / row.kimg_per_hour)}"
+        if inputs.kimg
+        else "a day (no --hours were given)"
+    )
     scaled = f" of {inputs.height}" if height < inputs.height else ""
     width = options.get("generator.width")
     networks = f"a generator of width {width}" if width else f"the networks of {row.preset}"
@@ -193,7 +208,10 @@ def _why(
         if inputs.pace
         else f"if this machine takes {took} (a reference figure: {row.evidence})"
     )
-    noise = "; slight noise on all, as they have none" if inputs.without_noise else ""
+    has_noise = float(options["augment.noise"]) > 0
+    noise = (
+        "; slight noise on all" + ", as they have none" * inputs.without_noise if has_noise else ""
+    )
     shared = f" over {inputs.processes} processes" if inputs.processes > 1 else ""
     falling = " falling to a tenth" if row.scheduled else ""
     return (
@@ -209,7 +227,7 @@ def _why(
 def _advice(inputs: AutoInputs) -> str:
     if inputs.plain < PLAIN:
         return " (the others need more time; a recipe can make them uniform)"
-    if inputs.without_noise and not inputs.labels:
+    if inputs.without_noise and not inputs.labels and not inputs.some_unlabelled:
         return " (drawings? labels, such as a folder for each kind, would help)"
     return ""
 
@@ -218,43 +236,30 @@ def _what_is_used(inputs: AutoInputs, row: AutoRow, options: Mapping[str, str]) 
     """Return what is said about augmentation and labels."""
     if not row.scheduled:
         return f"; conditional on its {inputs.labels} labels" if inputs.drawings else ""
+    policy = options["augment.policy"].strip("[]").replace('"', "").replace(" ", "")
     augmented = (
-        "augmented (color, translation, cutout) against overfitting"
-        if options["augment.policy"] == POLICY
+        f"augmented ({policy.replace(',', ', ')}) against overfitting"
+        if policy
         else "no augmentation is needed"
     )
     if options["generator.condition"] != "none":
         return f": {augmented}; conditional on its {inputs.labels} labels"
     if inputs.labels > 1:
         return f": {augmented}; too short for its {inputs.labels} labels, which are not used"
-    return f": {augmented}"
+    unused = "; its labels are not used, as some images have none"
+    return f": {augmented}{unused if inputs.some_unlabelled else ''}"
 
 
-def planned_kimg(config: Config) -> float:
-    """Return the number of images in thousands that a run of `--preset auto` was planned for."""
-    spare = SPARE if config.max_hours else 1
-    return min(config.burn_in.kimg or config.total_kimg / spare, config.total_kimg)
-
-
-def compare_speed(config: Config, seconds_per_kimg: float, seen: int) -> str:
-    """Return a line for the user if the measured speed is far from the one that `--preset auto`
-    planned with; otherwise, and for runs that have `seen` images before, an empty text."""
-    kimg = config.burn_in.kimg
-    if config.preset != NAME or seen or not kimg:
-        return ""
-    planned = (config.max_hours or DAY) * 3600 / kimg
-    if planned / _SIMILAR <= seconds_per_kimg <= planned * _SIMILAR:
-        return ""
-    took = kimg * seconds_per_kimg
-    advice = (
-        f"with --hours {took / 3600:.2g} they would fall to the end"
-        if seconds_per_kimg > planned
-        else "after that, training goes on at the last rates"
-    )
-    return (
-        f"auto: {seconds_per_kimg:.3g} s/kimg were measured, {planned:.3g} were planned; the "
-        f"learning rates fall over {kimg:g} kimg, which take {format_duration(took)}; {advice}"
-    )
+def _resolve_first(options: Mapping[str, str]) -> Config:
+    """Return the configuration with the overrides of the command line, before the data are known:
+    that of the first preset of the table that has these keys."""
+    refused: list[UserError] = []
+    for preset in REASONS:
+        try:
+            return resolve(preset, options)
+        except UserError as error:
+            refused.append(error)
+    raise refused[0]
 
 
 def resolve_auto(
@@ -270,16 +275,19 @@ def resolve_auto(
     """
     from training.runs import find_run, read_config
 
-    asked = resolve(PRESET, options)
+    asked = _resolve_first(options)
     resolution = asked.resolution if "resolution" in options else 0
     source = open_shard_dataset(location, resolution, asked.data)
     run = find_run(run_name or f"{source.index.name}-{NAME}")
     if run.config.exists() and checkpoint.list_checkpoints(run.checkpoints):
         before = unflatten(read_config(run)["config"], str(run.config))
         again = merge(asdict(before), nest_dotted(options))
-        return parse_config(Config, again, "command line"), (
-            "auto: as chosen when the run was started",
+        chosen = (
+            "auto: as chosen when the run was started"
+            if before.preset == NAME
+            else f"auto: the run was started with --preset {before.preset}, which it keeps"
         )
+        return parse_config(Config, again, "command line"), (chosen,)
     choice = choose_measured(source, asked, options)
     config = replace(resolve(choice.preset, {**choice.options, **options}), preset=NAME)
     changed = [key for key, value in choice.options.items() if options.get(key, value) != value]

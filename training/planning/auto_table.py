@@ -72,8 +72,8 @@ rates of the first: at batch 16 and width 16, FD on 2,383 photographs after 8 mi
 was 87 at 2e-4 (the published rate, for batch 64), 71 at 6e-4, 65 at 1.5e-3 and 55 at 3e-3."""
 REASONS = {
     PROJECTED: "a projected discriminator learns most in little time and needs no gamma",
-    DRAWN: "for drawings that labels tell apart, a small network that learns pixels keeps every "
-    "shape whole",
+    DRAWN: "for images on a plain background that labels tell apart, a small network that learns "
+    "pixels keeps every shape whole",
     ADAPTIVE: "for days on a GPU, as it improves where projected discriminators stop after hours",
 }
 """Why a preset is chosen. Of `ADAPTIVE`: users of Projected GAN report no progress after two hours

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, max_pool2d
 
+from pipeline.contract import UserError
 from training.config import Config, DataOptions
 from training.data import Batch
 from training.image_shape import ImageShape
@@ -35,6 +36,8 @@ TELLING = 0.4
 families, 0.11 of garments cut out and 0.04 of photographs of garments in five classes."""
 _PLAIN_SPREAD = 15.0
 """Maximum standard deviation of a plain border's pixels, in gray levels (of 255)."""
+_ROUNDING = 1e-6
+"""Variances up to this are those of equal images."""
 _SMALL = 32
 """Side in pixels to which images are reduced for the variance of their pixels."""
 
@@ -43,13 +46,14 @@ _SMALL = 32
 class AutoInputs:
     """The inputs of a choice.
 
-    `height` and `width` are the maximum size of the images to train on; `labels` their number (0:
-    none, or some images have none); `plain` the fraction of images with a plain border, from 0 to 1
-    (`plain_border_fraction`); `device` cpu, cuda or mps, with fast bfloat16 (`bf16`) or not;
-    `hours` the time limit (0: none); `smooth` the fraction of pixels in smooth surroundings
-    (`smooth_fraction`); `telling` the part of the pixels' variance that labels explain
-    (`explained_by_labels`); `processes` the number of processes that train; `pace` the
-    measured speed of this machine as a multiple of the table's (None: not measured).
+    `height` and `width` are the maximum size of the images to train on; `labels` the number of
+    their labels (0: none, or some images have none: `some_unlabelled`); `plain` the fraction of
+    images with a plain border, from 0 to 1 (`plain_border_fraction`); `device` cpu, cuda or mps,
+    with fast bfloat16 (`bf16`) or not; `hours` and `kimg` the limits of time and of thousand images
+    (0: none); `smooth` the fraction of pixels in smooth surroundings (`smooth_fraction`); `telling`
+    the part of the pixels' variance that labels explain (`explained_by_labels`); `processes` the
+    number of processes that train; `pace` the measured speed of this machine as a multiple of the
+    table's (None: not measured).
     """
 
     samples: int
@@ -64,6 +68,8 @@ class AutoInputs:
     smooth: float = 0.0
     pace: float | None = None
     telling: float = 0.0
+    some_unlabelled: bool = False
+    kimg: float = 0.0
 
     @property
     def without_noise(self) -> bool:
@@ -102,7 +108,7 @@ def explained_by_labels(images: Tensor, labels: NDArray[np.int64]) -> float:
     """Return the part of the pixels' variance that labels (n,) explain, of images (n, c, h, w)
     reduced to 32 px: ε² (Kelley 1935), which is 0 on average for labels that say nothing; 0 if
     there are not more images than labels."""
-    pixels = adaptive_avg_pool2d(images.float(), _SMALL).flatten(1)
+    pixels = adaptive_avg_pool2d(images.double(), _SMALL).flatten(1)
     kinds = np.unique(labels)
     if len(kinds) == len(labels):
         return 0.0
@@ -112,16 +118,22 @@ def explained_by_labels(images: Tensor, labels: NDArray[np.int64]) -> float:
 
     within = sum(squares(pixels[torch.from_numpy(labels == kind)]) for kind in kinds)
     whole = squares(pixels) / (len(labels) - 1)
-    return max(0.0, 1 - within / (len(labels) - len(kinds)) / whole) if whole else 0.0
+    return max(0.0, 1 - within / (len(labels) - len(kinds)) / whole) if whole > _ROUNDING else 0.0
 
 
 def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, NDArray[np.int64]]:
     """Read images uint8 (n, c, h, w) and their labels (n,), -1 without one. Fetched shards are
-    cached separately from the training's cache, which each process has for itself."""
+    cached separately from the training's cache, which each process has for itself.
+
+    Raises:
+        UserError: no image can be read.
+    """
     count = min(PLAIN_SAMPLE, source.index.nsamples)
     with TemporaryDirectory(prefix="shellgan-") as folder:
-        found = iter_image_batches(source, count, replace(options, cache=folder))
-        images, labels = zip(*found, strict=True)
+        found = list(iter_image_batches(source, count, replace(options, cache=folder)))
+    if not found:
+        raise UserError(f"{source.index.name}: no image can be read; the shards are damaged")
+    images, labels = zip(*found, strict=True)
     return torch.cat(images), np.concatenate(labels)
 
 
@@ -148,18 +160,22 @@ def measure_speed(config: Config, shape: ImageShape) -> float:
         torch.set_num_threads(threads)
 
 
-def gather_inputs(source: ShardDataset, asked: Config) -> AutoInputs:
-    """Gather the inputs for the dataset at `source`, the machine and the time in `asked`.
+def gather_inputs(source: ShardDataset, asked: Config, kimg: float = 0.0) -> AutoInputs:
+    """Gather the inputs for the dataset at `source`, the machine, the time in `asked`, and `kimg`
+    thousand images at most (0: as many as the time allows).
 
     Raises:
         UserError: the images cannot be read, or the device does not exist.
     """
     device = choose_device(asked.device)
     images, labels = _first_images(source, asked.data)
-    is_labelled = bool((labels >= 0).all())
+    known = labels if source.labels is None else source.labels
+    is_labelled = bool((known >= 0).all())
+    count = source.classes if source.labels is None else len(np.unique(source.labels))
     return AutoInputs(
-        source.index.nsamples, source.height, source.width, source.classes if is_labelled else 0,
+        source.index.nsamples, source.height, source.width, count if is_labelled else 0,
         plain_border_fraction(images), device.type, is_bf16_fast(device), asked.max_hours,
         world_size(), smooth_fraction(images),
         telling=explained_by_labels(images, labels) if is_labelled else 0.0,
+        some_unlabelled=not is_labelled and bool((known >= 0).any()), kimg=kimg,
     )  # fmt: skip

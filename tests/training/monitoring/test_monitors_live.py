@@ -60,7 +60,7 @@ def told(steps: int, images: torch.Tensor, options: dict[str, str]) -> dict[str,
         meter.add(step([Batch(images[some], torch.zeros(8, dtype=torch.int64))]))
         if number % 4 == 3:
             rows.append({"seen": state.seen} | meter.means())
-            for alarm in alarms(rows[-200:]):
+            for alarm in alarms(rows[-200:], config):
                 found.setdefault(alarm.kind, alarm.text)
     return found
 

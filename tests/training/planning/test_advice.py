@@ -35,6 +35,11 @@ def test_after_a_tenth_it_says_what_to_expect() -> None:
     assert "no evaluation yet" in expectation(replace(EARLY, fd=None))
 
 
+def test_images_that_are_all_alike_are_no_limit() -> None:
+    for limit in (0.0, -1e-12, 3e-12):
+        assert "real images are all alike" in conclusion(replace(EARLY, limit=limit))
+
+
 def test_at_the_end_it_says_what_would_help_most() -> None:
     early = conclusion(replace(EARLY, kimg=15))
     assert "3.6 times the limit" in early

@@ -17,11 +17,10 @@ from training.callbacks import EndReason
 from training.networks import ImageShape
 from training.networks.sizes import doublings
 from training.options.resolve import resolve
+from training.planning.advice import compare_speed, planned_kimg
 from training.planning.auto import (
     PRESET,
     choose,
-    compare_speed,
-    planned_kimg,
     resolve_auto,
 )
 from training.planning.auto_table import AUTO_TABLE
@@ -216,6 +215,8 @@ def test_labels_explain_what_differs_between_their_images() -> None:
     assert explained_by_labels(noise, many) < 0.02  # η² would be 0.5
     assert explained_by_labels(noise, np.arange(200)) == 0
     assert explained_by_labels(torch.zeros(4, 1, 8, 8), np.array([0, 0, 1, 1])) == 0
+    equal = torch.rand(1, 3, 96, 96, generator=random).expand(99, -1, -1, -1) * 255
+    assert explained_by_labels(equal, np.arange(99) % 3) == 0  # not the rounding errors
 
 
 def test_a_plain_border_is_one_whose_pixels_are_alike() -> None:
@@ -277,7 +278,51 @@ def test_labels_that_some_images_lack_are_no_conditions(
 ) -> None:
     shards = small_shards(labels=("cone", "whelk"), labelled=labelled)
     asked = resolve(PRESET, {"device": "cpu", "max_hours": "5"})
-    assert look(open_shard_dataset(str(shards.manifest), 0), asked).labels == expected
+    found = look(open_shard_dataset(str(shards.manifest), 0), asked)
+    assert (found.labels, found.some_unlabelled) == (expected, labelled < 100)
+    said = choose(found).explanation[1]
+    assert ("its labels are not used, as some images have none" in said) == (labelled < 100)
+
+
+def test_labels_are_counted_over_all_samples(
+    small_shards: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image without a label beyond those that are looked at, and numbers with gaps."""
+    source = open_shard_dataset(str(small_shards(labels=("a", "b")).manifest), 0)
+    asked = resolve(PRESET, {"device": "cpu"})
+    rare = np.zeros(source.index.nsamples, dtype=np.int32)
+    rare[-1] = 5
+    assert look(replace(source, labels=rare), asked).labels == 2
+    rare[-1] = -1
+    assert look(replace(source, labels=rare), asked).labels == 0
+    monkeypatch.setattr("training.planning.inputs.iter_image_batches", lambda *_: iter(()))
+    with pytest.raises(UserError, match="no image can be read"):
+        look(source, asked)
+
+
+def test_the_number_of_images_may_be_given() -> None:
+    few = choose(facts(hours=0.0, kimg=20.0, height=64))
+    assert (few.options["burn_in.kimg"], few.options["generator.width"]) == ("20", "16")
+    assert "in about 6:40, makes about 20 thousand images" in few.explanation[0]
+    assert choose(facts(hours=1e-9)).options["burn_in.kimg"] == "0.016"  # a batch at least
+
+
+def test_the_explanation_is_of_the_values_of_the_command_line() -> None:
+    given = {"generator.width": "8", "batch": "4", "augment.noise": "0", "augment.policy": "color"}
+    first, second, last = choose(facts(smooth=0.5), given).explanation
+    assert "a generator of width 8" in first
+    assert "augmented (color) against overfitting" in second
+    assert "noise" not in second
+    assert "batch 4" in last
+
+
+def test_options_of_any_preset_of_the_table_are_known(small_shards: Any) -> None:
+    """Which one is chosen follows from the images, which are read later."""
+    location = str(small_shards().manifest)
+    with pytest.raises(UserError, match="minibatch_stddev"):  # of photographs: from the choice
+        resolve_auto(location, None, {"discriminator.minibatch_stddev": "4", "device": "cpu"})
+    with pytest.raises(UserError, match=r"discriminator\.nothing"):
+        resolve_auto(location, None, {"discriminator.nothing": "4"})
 
 
 def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
@@ -309,6 +354,19 @@ def test_a_machine_half_as_fast_plans_half_the_images(device: str) -> None:
     assert half_lives[1] <= half_lives[0]
     assert "a reference figure" in planned.explanation[0]
     assert "measured on this machine" in slow.explanation[0]
+
+
+def test_other_networks_are_measured_again(
+    small_shards: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fast machine gets those of more hours, whose speed is not that of the first ones."""
+    speeds = {16: 360.0, 32: 120.0}
+    monkeypatch.setattr(
+        "training.planning.auto.measure_speed", lambda config, _: speeds[config.generator.width]
+    )
+    config, why = resolve_auto(str(small_shards().manifest), None, {"max_hours": "4"})
+    assert (config.generator.width, config.burn_in.kimg) == (16, 960)  # 4 h are 5.3 of the table
+    assert "measured on this machine" in why[0]
 
 
 def test_a_fast_machine_gets_the_networks_of_more_hours() -> None:
@@ -373,6 +431,11 @@ def test_a_run_keeps_what_was_chosen(small_shards: Any, tmp_path: Path) -> None:
         str(shards.manifest), run, {"total_kimg": "0.1", "max_hours": "3", "device": "cpu"}
     )
     assert why == ("auto: as chosen when the run was started",)
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace('"preset": "auto"', '"preset": "projected64"'))
+    _, said = resolve_auto(str(shards.manifest), run, {"device": "cpu"})
+    assert said == ("auto: the run was started with --preset projected64, which it keeps",)
+    path.write_text(path.read_text().replace('"preset": "projected64"', '"preset": "auto"'))
     assert (again.ema, again.augment) == (config.ema, config.augment)
     assert (again.total_kimg, again.max_hours) == (0.1, 3)
     assert session.train(again, str(shards.manifest), run).reason is EndReason.DONE
