@@ -12,8 +12,8 @@ one script, which can be stopped and continued, and which states how long it tak
 python benchmarks/results.py --out /tmp/results --photographs FOLDER --minutes 60
 ```
 
-All runs used one thread of a CPU that other programs shared, seed 0, and **far less time than a
-good generator needs**: each caption states how much. The pictures show the first images of the
+All runs used one thread of a CPU that other programs shared, seed 0, bf16 (the diary's settings,
+too), and **far less time than a good generator needs**: each caption states how much. The pictures show the first images of the
 runs, not what the presets reach, and none was chosen. [Presets](presets.md) has a picture of every
 preset; the repository's `benchmarks/quality.md` has measured comparisons after 15 and 45 minutes.
 
@@ -60,26 +60,44 @@ DATASETS = {
 }
 """Heading and introduction of each section."""
 SEEN: dict[str, tuple[float, str]] = {
-    "shells-shells64": (62, "Blurred shells with a weave of dots; some families can be told."),
-    "shells-dcgan64": (70, "Nothing but gray: eight steps of 128 images were made."),
-    "shells-auto": (
-        63, "No shells yet: stains. `benchmarks/quality.md` shows it after 15 minutes.",
+    "shells-dcgan64": (183, "Brown clouds on gray after 62 steps of 128 images: no outlines yet."),
+    "shells-shells64": (
+        181, "Every shell is whole and of one family; patterns are speckled, and all shells of a "
+        "family alike.",
     ),
-    "shells-r3gan": (62, "No shells yet, but dark in the middle of a light ground."),
-    "shells-stylegan2-ada": (63, "No shells yet: coloured clouds in the middle."),
-    "garments-auto": (63, "No garments yet."),
-    "prints-auto": (63, "No prints yet."),
-    "shells-shells64-film": (62, "Gray, then one pattern for all, then stains, then outlines."),
+    "shells-auto": (181, "The same networks with slight noise: much the same shells."),
+    "shells-stylegan2-ada": (181, "No shells yet: coloured clouds in the middle."),
+    "shells-r3gan": (181, "Outlines of shells made of squares; some families are recognisable."),
+    "garments-auto": (
+        181, "Cloth with seams and folds, and no whole garments; `benchmarks/quality.md` shows it "
+        "after 45 minutes.",
+    ),
+    "garments-shells64": (181, "Outlines of shirts in many colours, blurred; some only stains."),
+    "prints-auto": (181, "The same networks as the next, and much the same prints."),
+    "prints-shells64": (
+        181, "Boats, branches, mountains and waves with key lines and borders; branches are blots.",
+    ),
+    "shells-shells64-film": (181, "Stains after 7 kimg, whole shells after 13, then patterns."),
     "shells-shells64-interpolations": (
-        62, "Outline and colour change smoothly; a row has one label, so that it stays one family.",
+        181, "Little changes along a row: shells of one label are alike.",
     ),
-    "shells-shells64-nearest": (62, "None is a copy; the nearest images are of the same outline."),
-    "shells-shells64-projections": (62, "Outlines and mean colours are met, and no pattern."),
-    "vanishing-provoked": (38, "All gray after 9 kimg: G has learned nothing but the mean colour."),
-    "vanishing-cured": (38, "Blurred shells of several outlines on a light ground."),
-    "vanishing-loss": (38, "Faint shells on a gray ground: the loss alone helps, but slowly."),
-    "collapse-provoked": (38, "One shell, sixteen times; D(G(z)) stays at ½."),
-    "collapse-packing": (22, "White with one pattern of dots: packing alone did not cure it."),
-    "collapse-cured": (38, "Sixteen different stains with the colours of shells."),
+    "shells-shells64-nearest": (
+        181, "None is a copy: the nearest images are of the same family with sharper patterns.",
+    ),
+    "shells-shells64-projections": (181, "Family and outline are met, and no pattern."),
+    "garments-shells64-film": (181, "Stains of colour, from which outlines of shirts emerge."),
+    "garments-shells64-interpolations": (181, "Colour and background change smoothly."),
+    "garments-shells64-nearest": (181, "None is a copy; colours and outlines are similar."),
+    "garments-shells64-projections": (181, "Mean colours and rough outlines are met."),
+    "prints-shells64-film": (181, "The four subjects are there after 6 kimg, then lines sharpen."),
+    "prints-shells64-interpolations": (181, "Outlines of boat, mountain and wave move a little."),
+    "prints-shells64-nearest": (181, "None is a copy; the nearest prints have the same subject."),
+    "prints-shells64-projections": (181, "Subject, sky and ground are met, suns and lines less."),
+    "vanishing-provoked": (108, "All gray after 50 kimg: G has learned only the mean colour."),
+    "vanishing-loss": (109, "Faint shells on a gray ground: the loss alone helps, but slowly."),
+    "vanishing-cured": (108, "Ten shells or more with outlines and patterns on a light ground."),
+    "collapse-provoked": (109, "One stain, sixteen times."),
+    "collapse-packing": (108, "White with patterns of dots: packing alone did not cure it."),
+    "collapse-cured": (108, "Sixteen different shells with ragged outlines."),
 }  # fmt: skip
 """By run or picture: the CPU seconds of the run, and what the picture showed to the eye then."""

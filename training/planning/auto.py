@@ -181,8 +181,8 @@ def _find_row(inputs: AutoInputs) -> AutoRow:
         if row.device == inputs.device
         and row.hours <= min(hours, (inputs.kimg or inf) / row.kimg_per_hour)
     ]
-    drawn = [row for row in own if row.for_drawings and inputs.drawings]
-    rows = drawn or [row for row in own if not row.for_drawings]
+    drawn = [row for row in own if row.for_telling_labels and inputs.labels_tell]
+    rows = drawn or [row for row in own if not row.for_telling_labels]
     # rows for larger images than these only cost time, unless their networks are wider
     fitting = [row for row in rows if row.height <= max(SMALL, inputs.height)]
     return (fitting or rows)[-1]
@@ -235,7 +235,7 @@ def _advice(inputs: AutoInputs) -> str:
 def _what_is_used(inputs: AutoInputs, row: AutoRow, options: Mapping[str, str]) -> str:
     """Return what is said about augmentation and labels."""
     if not row.scheduled:
-        return f"; conditional on its {inputs.labels} labels" if inputs.drawings else ""
+        return f"; conditional on its {inputs.labels} labels" if inputs.labels_tell else ""
     policy = options["augment.policy"].strip("[]").replace('"', "").replace(" ", "")
     augmented = (
         f"augmented ({policy.replace(',', ', ')}) against overfitting"

@@ -16,7 +16,8 @@ class AutoRow:
     with `batch` images per step, learning rate `lr` and other `settings`; and its speed in kimg per
     hour.
 
-    `for_drawings`: only for drawings (`AutoInputs.drawings`). `scheduled`: the rates fall within
+    `for_telling_labels`: only for images that labels tell apart (`AutoInputs.labels_tell`).
+    `scheduled`: the rates fall within
     the time, and the average and the augmentation depend on the number of images; other presets
     keep their own. `gamma`: R1's weight γ = `gamma`·height·width / batch (Karras et al. 2020a; 0:
     that of the preset).
@@ -31,7 +32,7 @@ class AutoRow:
     evidence: str
     preset: str = PROJECTED
     settings: Mapping[str, str] = field(default_factory=dict)
-    for_drawings: bool = False
+    for_telling_labels: bool = False
     scheduled: bool = True
     gamma: float = 0.0
 
@@ -48,7 +49,7 @@ def _projected(
 def _drawn(hours: float, height: int, kimg_per_hour: float, evidence: str) -> AutoRow:
     return AutoRow(
         "cpu", hours, height, 16, 5e-4, kimg_per_hour, evidence, DRAWN, {},
-        for_drawings=True, scheduled=False,
+        for_telling_labels=True, scheduled=False,
     )  # fmt: skip
 
 
@@ -72,8 +73,8 @@ rates of the first: at batch 16 and width 16, FD on 2,383 photographs after 8 mi
 was 87 at 2e-4 (the published rate, for batch 64), 71 at 6e-4, 65 at 1.5e-3 and 55 at 3e-3."""
 REASONS = {
     PROJECTED: "a projected discriminator learns most in little time and needs no gamma",
-    DRAWN: "for images on a plain background that labels tell apart, a small network that learns "
-    "pixels keeps every shape whole",
+    DRAWN: "for images that labels tell apart, a small network that learns pixels keeps every "
+    "shape whole",
     ADAPTIVE: "for days on a GPU, as it improves where projected discriminators stop after hours",
 }
 """Why a preset is chosen. Of `ADAPTIVE`: users of Projected GAN report no progress after two hours

@@ -189,8 +189,9 @@ def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> N
     hours = replace(config, max_hours=0.75)
     assert planned_kimg(hours) == planned_kimg(config) / 10 == 975
     assert "conditional on its 10 labels; slight noise" in drawn.explanation[1]
-    # garments that were cut out, drawings without labels, and other backgrounds
-    for other in ({"telling": 0.11}, {"labels": 0}, {"plain": 0.3}, {"smooth": 0.0}):
+    prints = {"plain": 0.0, "smooth": 0.0, "telling": 0.42}
+    assert choose(facts(**DRAWINGS | prints)).preset == "shells64"
+    for other in ({"telling": 0.11}, {"labels": 0}):  # garments cut out, and no labels
         assert choose(facts(**DRAWINGS | other)).preset == PRESET
     heights = [choose(facts(**DRAWINGS, hours=hours)).options["resolution"] for hours in (1, 3)]
     assert heights == ["64", "128"]
@@ -246,7 +247,9 @@ def test_smooth_pixels_are_like_those_around_them() -> None:
 def test_rows_are_in_order_and_say_what_they_rest_on() -> None:
     for device in ("cpu", "cuda", "mps"):
         for drawn in (False, True) if device == "cpu" else (False,):
-            rows = [one for one in AUTO_TABLE if (one.device, one.for_drawings) == (device, drawn)]
+            rows = [
+                one for one in AUTO_TABLE if (one.device, one.for_telling_labels) == (device, drawn)
+            ]
             assert rows[0].hours == 0
             assert [row.hours for row in rows] == sorted(row.hours for row in rows)
             assert all(row.evidence for row in rows)
