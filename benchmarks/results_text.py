@@ -13,9 +13,10 @@ python benchmarks/results.py --out /tmp/results --photographs FOLDER --minutes 6
 ```
 
 All runs used one thread of a CPU that other programs shared, seed 0, bf16 (the diary's settings,
-too), and **far less time than a good generator needs**: each caption states how much. The pictures show the first images of the
-runs, not what the presets reach, and none was chosen. [Presets](presets.md) has a picture of every
-preset; the repository's `benchmarks/quality.md` has measured comparisons after 15 and 45 minutes.
+too), and **far less time than a good generator needs**: each caption states how much. The pictures
+show the first images of the runs, not what the presets reach, and none was chosen.
+[Presets](presets.md) has a picture of every preset; the repository's `benchmarks/quality.md` has
+measured comparisons after 15 and 45 minutes.
 
 "Loss" is the value that each network minimises. As their scales differ, the middle panel shows each
 scaled to 0 … 1. D(x) is the discriminator's probability that a real image is real, D(G(z)) that a
