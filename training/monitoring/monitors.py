@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
+from pipeline.contract import UserError
 from training.config import Config
 from training.options.algorithm import StopOptions
-from training.options.resolve import changed
+from training.options.resolve import override
+from training.options.validation import check_compatible
 
 Row = dict[str, Any]
 
@@ -161,7 +163,14 @@ def alarms(rows: Sequence[Row], config: Config) -> list[Alarm]:
 
 def _is_possible(remedy: str, config: Config) -> bool:
     options = dict(re.findall(r"--([\w.]+) ([^\s)]+)", remedy))
-    return not options or changed(config, options) not in (None, config)
+    if not options:
+        return True
+    try:
+        with_it = override(config, options)
+        check_compatible(with_it)
+    except UserError:
+        return False
+    return with_it != config
 
 
 def stop_reason(rows: Sequence[Row], options: StopOptions) -> str:

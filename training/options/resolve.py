@@ -130,15 +130,14 @@ def resolve(
     return config
 
 
-def changed(config: Config, options: Mapping[str, str]) -> Config | None:
-    """Return the configuration with the overrides of a command line, by dotted key; None if they
-    would be refused."""
-    try:
-        made = parse_config(Config, merge(asdict(config), nest_dotted(options)), "command line")
-        check_compatible(made)
-    except UserError:
-        return None
-    return made
+def override(config: Config, options: Mapping[str, str]) -> Config:
+    """Return a configuration with the overrides of the command line, by dotted key; whether they
+    go together is not checked.
+
+    Raises:
+        UserError: an unknown key, or a value out of range; the message names it.
+    """
+    return parse_config(Config, merge(asdict(config), nest_dotted(options)), "command line")
 
 
 def pickle_to_start_from(preset: str | None, options: Mapping[str, str]) -> str:

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import inf
 
-from pipeline.contract import UserError, count_of, format_duration, parse_config
+from pipeline.contract import UserError, count_of, format_duration
 from training import checkpoint
 from training.config import Config, EvaluateOptions
 from training.networks.sizes import count_doublings
 from training.options.resolve import (
     drop_label_conditions,
-    merge,
-    nest_dotted,
+    override,
     resolve,
     unflatten,
 )  # fmt: skip
@@ -281,13 +280,12 @@ def resolve_auto(
     run = find_run(run_name or f"{source.index.name}-{NAME}")
     if run.config.exists() and checkpoint.list_checkpoints(run.checkpoints):
         before = unflatten(read_config(run)["config"], str(run.config))
-        again = merge(asdict(before), nest_dotted(options))
         chosen = (
             "auto: as chosen when the run was started"
             if before.preset == NAME
             else f"auto: the run was started with --preset {before.preset}, which it keeps"
         )
-        return parse_config(Config, again, "command line"), (chosen,)
+        return override(before, options), (chosen,)
     choice = choose_measured(source, asked, options)
     config = replace(resolve(choice.preset, {**choice.options, **options}), preset=NAME)
     changed = [key for key, value in choice.options.items() if options.get(key, value) != value]

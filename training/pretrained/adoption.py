@@ -14,6 +14,7 @@ from training.options.resolve import (
     flatten,
     merge,
     nest_dotted,
+    override,
     preset_path,
     read_preset,
     resolve,
@@ -60,7 +61,7 @@ def resolve_from_pickle(
     if plain.discriminator.name == discriminator["name"]:
         sections["discriminator"] = discriminator
     of_file = parse_config(Config, merge(asdict(plain), sections), start)
-    given = parse_config(Config, merge(asdict(of_file), nest_dotted(options)), "command line")
+    given = override(of_file, options)
     _refuse_conflicts(start, found, list(_keys(sections)), flatten(of_file), flatten(given))
     config = resolve(name, options, sections)
     return config, (_sentence(start, name, found, config),)
@@ -74,8 +75,7 @@ def _recorded(
     for run in map(find_run, names):
         if run.config.exists() and checkpoint.list_checkpoints(run.checkpoints):
             before = unflatten(read_config(run)["config"], str(run.config))
-            again = merge(asdict(before), nest_dotted(options))
-            return parse_config(Config, again, "command line")
+            return override(before, options)
     return None
 
 
