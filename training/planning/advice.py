@@ -80,9 +80,10 @@ def planned_kimg(config: Config) -> float:
 
 def compare_speed(config: Config, seconds_per_kimg: float, seen: int) -> str:
     """Return a line for the user if the measured speed is far from the one that `--preset auto`
-    planned with; otherwise, and for runs that have `seen` images before, an empty text."""
+    planned with; otherwise, for runs that have `seen` images before, and where the number of images
+    ends the run, so that its rates fall to the end at any speed, an empty text."""
     kimg = config.burn_in.kimg
-    if config.preset != NAME or seen or not kimg:
+    if config.preset != NAME or seen or not kimg or kimg >= config.total_kimg:
         return ""
     planned = (config.max_hours or DAY) * 3600 / kimg
     if planned / _SIMILAR <= seconds_per_kimg <= planned * _SIMILAR:

@@ -344,6 +344,8 @@ def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
         assert not compare_speed(config, speed, 0)
     assert not compare_speed(config, 190.0, 1000)  # the hours may be others than at the start
     assert not compare_speed(replace(config, preset=PRESET), 190.0, 0)
+    given = choose(facts(hours=0.5, kimg=20.0)).options | {"total_kimg": "20", "max_hours": "0.5"}
+    assert not compare_speed(replace(resolve(PRESET, given), preset="auto"), 190.0, 0)
     without = resolve(PRESET, dict(choose(facts(hours=0.0)).options))
     assert "20 were planned" not in compare_speed(replace(without, preset="auto"), 190.0, 0)
 
