@@ -139,8 +139,8 @@ def mode_collapse(recent: Sequence[Row], earlier: Sequence[Row]) -> Alarm | None
         f"images (best so far: {best:.0%})",
         (
             "minibatch standard deviation (--discriminator.minibatch_stddev 4)",
-            "a gradient penalty (--loss.r1 1)", "a lower --g_optimizer.lr", "a larger --batch",
-            "an earlier checkpoint",
+            "a gradient penalty (--loss.gp 10)", "--loss.r1 1", "a lower --g_optimizer.lr",
+            "a larger --batch", "an earlier checkpoint",
         ),
     )  # fmt: skip
 

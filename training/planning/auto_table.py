@@ -17,10 +17,9 @@ class AutoRow:
     hour.
 
     `for_telling_labels`: only for images that labels tell apart (`AutoInputs.labels_tell`).
-    `scheduled`: the rates fall within
-    the time, and the average and the augmentation depend on the number of images; other presets
-    keep their own. `gamma`: R1's weight γ = `gamma`·height·width / batch (Karras et al. 2020a; 0:
-    that of the preset).
+    `scheduled`: the rates fall within the time, and the average and the augmentation depend on the
+    number of images; other presets keep their own. `gamma`: R1's weight γ = `gamma`·height·width /
+    batch (Karras et al. 2020a; 0: that of the preset).
     """
 
     device: str
