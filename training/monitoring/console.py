@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from pipeline.contract import format_duration, printable
 
 _LINE_SECONDS = 15.0
+_SURE = 0.99
+"""Below this fraction of the total, `expected` is shown in its place."""
 
 
 def printable_lines(text: str) -> str:
@@ -45,13 +47,23 @@ class TrainingProgress:
     measured: str = ""
     spent: str = ""
 
+    @property
+    def expected(self) -> int:
+        """The images at the end of the run: fewer than `total` if its time ends it."""
+        if self.left is None:
+            return self.total
+        return min(self.total, self.seen + round(self.left * self.rate))
+
     def text(self) -> str:
         """Return the progress as one line."""
         left = "" if self.left is None else f"  {format_duration(self.left)} left"
         rest = f"  {losses(self.row)}" if self.row else ""
         rest += "".join(f"  {text}" for text in (self.measured, self.spent) if text)
+        end = f"{self.total / 1000:g}"
+        if self.expected < _SURE * self.total:
+            end = f"~{float(f'{self.expected / 1000:.3g}'):g}"
         return (
-            f"{self.seen / 1000:.1f}/{self.total / 1000:g} kimg  "
+            f"{self.seen / 1000:.1f}/{end} kimg  "
             f"{self.rate:.0f} images/s ({1000 / self.rate:.3g} s/kimg){left}{rest}"
         )
 
@@ -94,8 +106,9 @@ class TextDisplay:
 class JsonDisplay:
     """JSON Lines. `event` is `message` (`text`), `progress` or `end`.
 
-    `progress` is printed at most every second, and with each new row of the history: `seen` and
-    `total` in images, `images_per_second`, `seconds_left` (null while unknown), `row`.
+    `progress` is printed at most every second, and with each new row of the history: `seen`,
+    `total` and those `expected` until the end in images, `images_per_second`, `seconds_left`
+    (null while unknown), `row`.
     """
 
     _last: float = 0.0
@@ -111,6 +124,7 @@ class JsonDisplay:
             self._print(
                 {
                     "event": "progress", "seen": advance.seen, "total": advance.total,
+                    "expected": advance.expected,
                     "images_per_second": round(advance.rate, 3), "seconds_left": advance.left,
                     "row": advance.row,
                 }
@@ -144,7 +158,9 @@ class BarDisplay:
         if self._task is None:
             self._progress.start()
             self._task = self._progress.add_task("", total=advance.total)
-        self._progress.update(self._task, completed=advance.seen, description=advance.text())
+        self._progress.update(
+            self._task, completed=advance.seen, total=advance.expected, description=advance.text()
+        )
 
     def finish(self, summary: EndSummary) -> None:
         pass

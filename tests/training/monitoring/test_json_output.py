@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from training.monitoring.console import JsonDisplay, TrainingProgress
+
 
 def test_every_line_is_an_object_and_the_last_tells_the_outcome(
     tmp_path: Path,
@@ -47,3 +49,25 @@ def test_a_dry_run_tells_its_forecast(
     assert end["kimg"] == 10
     assert end["seconds"] == pytest.approx(10 * end["seconds_per_kimg"], rel=0.01)
     assert end["memory_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("total", "left", "end", "expected"),
+    [
+        (100_000, 980.0, "100", 100_000),  # the images end the run
+        (1_000_000, 980.0, "~100", 100_000),  # its time
+        (1_000_000, None, "1000", 1_000_000),
+    ],
+    ids=["images", "time", "unknown"],
+)
+def test_progress_counts_to_the_images_that_the_time_allows(
+    total: int,
+    left: float | None,
+    end: str,
+    expected: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = TrainingProgress(2000, total, 100.0, left, None)
+    assert progress.text().startswith(f"2.0/{end} kimg  ")
+    JsonDisplay().update(progress)
+    assert json.loads(capsys.readouterr().out)["expected"] == expected
