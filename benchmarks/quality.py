@@ -114,8 +114,12 @@ class Comparison:
             asked = resolve(
                 PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}", "threads": str(args.threads)}
             )
-            choice = choose_measured(self.source, asked, {})
-            preset, own = choice.preset, {**choice.options, **own}
+            kept = folder / "choice.json"  # a later mark continues the run; the speed may differ
+            if not kept.exists():
+                choice = choose_measured(self.source, asked, {})
+                kept.write_text(json.dumps([choice.preset, dict(choice.options)]) + "\n")
+            preset, options = json.loads(kept.read_text())
+            own = {**options, **own}
         own |= dict(change.split("=", 1) for change in changes.split("@") if changes)
         command = [
             "--shards", args.shards, "--preset", preset,

@@ -206,12 +206,16 @@ def row(name: str, config: Config) -> str:
         + "".join(
             f", {name.replace('_', ' ')} {one / 1e6:.2f}" for name, one in size.further.items()
         ),
-        f"{gflop:.3g}",
+        _rounded(gflop, 3),
         f"{config.total_kimg:g}",
-        f"{gflop * config.total_kimg / 1e3:.2g}",
+        _rounded(gflop * config.total_kimg / 1e3, 2),
         config.about.expect or "–",
     ]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _rounded(value: float, digits: int) -> str:
+    return f"{float(f'{value:.{digits}g}'):,g}"
 
 
 def picture_facts() -> dict[str, Any]:
