@@ -19,8 +19,8 @@ from pipeline.imaging.limits import ImageError
 from pipeline.job import Job
 from pipeline.options import SelectOptions
 from pipeline.originals.part_tars import read_original
-from pipeline.select.features import outlier_scores
 from pipeline.select.foreign import LIST, SHEET, ForeignGroup, find_foreign_group
+from pipeline.select.outliers import outlier_scores
 from pipeline.select.selection import read_selection
 from pipeline.shards.card import contact_sheet
 from pipeline.units import count_of

@@ -32,13 +32,8 @@ from pipeline.select.duplicates import (
     hash_words,
     near_duplicates,
 )
-from pipeline.select.features import (
-    Features,
-    outlier_scores,
-    parts_without_features,
-    record_features,
-    robust_deviations,
-)
+from pipeline.select.features import Features, parts_without_features, record_features
+from pipeline.select.outliers import outlier_scores, robust_deviations
 from pipeline.select.rules import DUPLICATE_KEY, REASONS
 from pipeline.select.selection import NO_IMAGES, read_rejected
 from pipeline.select.stage import duplicate_thresholds, scratch_lists, select
@@ -194,7 +189,8 @@ def _compare(
         blocks = network_blocks(dataset, network, keys)
         return principal_features(blocks, len(keys)), outlier_scores(dataset, network, keys)
     apart = colors / 255 - np.median(colors / 255, axis=0)
-    scores = robust_deviations(np.linalg.norm(apart, axis=1).astype(np.float32))
+    distances = np.linalg.norm(apart, axis=1).astype(np.float32)
+    scores = robust_deviations(distances, distances)
     return principal_features(color_blocks(colors, hashes), len(keys)), scores
 
 

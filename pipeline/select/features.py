@@ -1,4 +1,4 @@
-"""Records the features of each original once, and computes outlier scores from them.
+"""Records the features of each original once.
 
 A part's features are in a file beside it, `PART.EXTRACTOR.npz`: `keys` (n,) and `features` (n, d)
 in half precision. The extractor is an entry point, so this package needs no neural network.
@@ -52,9 +52,9 @@ FEATURES = ExtractorKind(EXTRACTOR_GROUP, "select.features", side=224, progress=
 _BATCH = 32
 _MAX_PIXELS = 1 << 22
 """Larger images are reduced before they are batched; the extractor uses far fewer pixels."""
-_MAX_CENTER_IMAGES = 20_000
-"""Approximate maximum number of evenly spaced images from which the centre is computed, to limit
-memory."""
+
+_MAX_SAMPLE = 20_000
+"""Approximate maximum number of images in `sample_features`, to limit memory."""
 
 
 def load_extractor(name: str, kind: ExtractorKind = FEATURES) -> Extractor:
@@ -227,45 +227,13 @@ def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> No
 
 
 def sample_features(dataset: DatasetPaths, name: str, ranked: Keys) -> Features:
-    """Return the features of about `_MAX_CENTER_IMAGES` evenly spaced images, or of all.
+    """Return the features of about `_MAX_SAMPLE` evenly spaced images, or of all.
 
     Args:
         ranked: the images, (n,), sorted.
     """
-    every = max(1, len(ranked) // _MAX_CENTER_IMAGES)
+    every = max(1, len(ranked) // _MAX_SAMPLE)
     some = [
         features[np.isin(part, ranked[::every])] for part, features in read_features(dataset, name)
     ]
     return np.concatenate(some) if some else np.zeros((0, 0), np.float32)
-
-
-def outlier_scores(dataset: DatasetPaths, name: str, keys: Keys) -> NDArray[np.float32]:
-    """Return the outlier score of each image; NaN if its features are not recorded.
-
-    The score is the cosine distance to the centre (the median of each feature), in robust standard
-    deviations (1.4826 times the median absolute deviation) from the median distance. A few outliers
-    affect neither. The scores of the most typical images are negative.
-
-    Args:
-        keys: the images to score, (n,); only these define the centre.
-    """
-    order = np.argsort(keys, kind="stable")
-    ranked = keys[order]
-    found = np.full(len(keys), np.nan, np.float32)
-    some = sample_features(dataset, name, ranked)
-    if not len(some):
-        return found
-    centre = np.median(some, axis=0)
-    centre /= np.linalg.norm(centre) or 1.0
-    for part, features in read_features(dataset, name):
-        place = np.minimum(np.searchsorted(ranked, part), len(ranked) - 1)
-        known = ranked[place] == part
-        found[order[place[known]]] = 1 - features[known] @ centre
-    return robust_deviations(found)
-
-
-def robust_deviations(values: Features) -> Features:
-    """Return the distances of values from their median, in robust standard deviations."""
-    middle = np.nanmedian(values)
-    deviation = 1.4826 * np.nanmedian(np.abs(values - middle))
-    return np.asarray((values - middle) / max(float(deviation), 1e-6), np.float32)

@@ -36,8 +36,9 @@ from pipeline.select.duplicates import (
     DuplicateThresholds,
 )
 from pipeline.select.feature_duplicates import FeatureDuplicates, feature_duplicates
-from pipeline.select.features import Keys, outlier_scores, record_features
+from pipeline.select.features import Keys, record_features
 from pipeline.select.filters import filter_limits, filter_rejection, record_filter_values
+from pipeline.select.outliers import outlier_scores
 from pipeline.select.rules import (
     FORGOTTEN,
     INTERNAL,

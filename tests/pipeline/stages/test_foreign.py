@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.select.foreign import LIMIT, foreign_rows
+from pipeline.select.outliers import LIMIT, foreign_rows
 
 Rows = NDArray[np.float32]
 

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageOps
 from pipeline.contract import UserError, read_jsonl
 from pipeline.originals.parts import PartFiles, planned_parts
 from pipeline.select import features
-from pipeline.select.features import features_path, outlier_scores, read_features, record_features
+from pipeline.select.features import features_path, read_features, record_features
+from pipeline.select.outliers import outlier_scores
 from pipeline.select.preview import preview
 from pipeline.select.stage import select
 from pipeline.shards.forget import forget
@@ -144,6 +145,34 @@ def test_strangeness_is_the_distance_to_the_centre_in_robust_deviations(
     assert np.allclose(found[:40], truth, rtol=0.05, atol=0.1)
     assert np.isnan(found[40])
     assert found[:40].argmax() == 7
+
+
+@pytest.mark.parametrize("foreign", [(8, 8), (16, 12, 12)], ids=["few", "frequent"])
+def test_frequent_images_of_other_kinds_do_not_hide_each_other(
+    shop: Any, log: Any, monkeypatch: pytest.MonkeyPatch, foreign: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    counts = (60, *foreign)
+    rows = np.concatenate([
+        np.eye(len(counts), 12)[kind] + rng.uniform(0, 0.2, (count, 12))
+        for kind, count in enumerate(counts)
+    ])  # fmt: skip
+    taken = iter(rng.permutation(len(rows)))
+    monkeypatch.setattr(
+        features, "load_extractor",
+        lambda name, kind: lambda pictures: rows[[next(taken) for _ in pictures]],
+    )  # fmt: skip
+    images = shop.served(len(rows))
+    shop.add(images)
+    record_features(shop.dataset, "toy", log)
+    keys, seen = (
+        np.concatenate(one) for one in zip(*read_features(shop.dataset, "toy"), strict=True)
+    )
+    is_foreign = seen.argmax(axis=1) > 0
+    scores = outlier_scores(shop.dataset, "toy", keys)
+    assert scores[is_foreign].min() > 6
+    assert scores[~is_foreign].max() < 4
+    assert abs(np.median(scores[~is_foreign])) < 1e-6
 
 
 def test_an_unknown_extractor_is_the_users_mistake(shop: Any, log: Any) -> None:
