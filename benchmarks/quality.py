@@ -108,7 +108,8 @@ class Comparison:
 
     def _command(self, contender: str, seed: int, folder: Path) -> list[str]:
         """Return the arguments that train a preset, with its changes."""
-        preset, _, changes = contender.partition("@")
+        preset, *pairs = contender.split("@")
+        changes = dict(pair.split("=", 1) for pair in pairs)
         args, own = self.args, {"total_kimg": "1e9"}
         if preset == "auto":  # chosen explicitly: --hours would count wall-clock time, not CPU time
             asked = resolve(
@@ -116,11 +117,11 @@ class Comparison:
             )
             kept = folder / "choice.json"  # a later mark continues the run; the speed may differ
             if not kept.exists():
-                choice = choose_measured(self.source, asked, {})
+                choice = choose_measured(self.source, asked, changes)
                 kept.write_text(json.dumps([choice.preset, dict(choice.options)]) + "\n")
             preset, options = json.loads(kept.read_text())
             own = {**options, **own}
-        own |= dict(change.split("=", 1) for change in changes.split("@") if changes)
+        own |= changes
         command = [
             "--shards", args.shards, "--preset", preset,
             "--run", str(folder / "run"), "--threads", str(args.threads), "--seed", str(seed),
