@@ -24,6 +24,7 @@ from training.planning.auto_table import (
     AVERAGE_SHARE,
     DAY,
     EVALUATED,
+    FALLING_KIMG,
     LABEL_KIMG,
     LAST_RATE,
     LEAST_EVALUATED,
@@ -94,13 +95,13 @@ def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice
 def _schedule(inputs: AutoInputs, kimg: float) -> dict[str, str]:
     """Return the options that depend on the number of images that training will make."""
     conditional = inputs.labels > 1 and kimg / inputs.labels >= LABEL_KIMG
+    falling = {"burn_in.kimg": f"{kimg:g}", "burn_in.lr": f"{LAST_RATE:g}"}
     return {
         "generator.condition": "norm" if conditional else "none",
         "discriminator.condition": "projection" if conditional else "none",
         "augment.policy": POLICY if kimg * 1000 / inputs.samples > PLAIN_PASSES else "[]",
         "ema.half_life_kimg": f"{min(20.0, max(1.0, kimg * AVERAGE_SHARE)):g}",
-        "burn_in.kimg": f"{kimg:g}",
-        "burn_in.lr": f"{LAST_RATE:g}",
+        **(falling if kimg >= FALLING_KIMG else {}),
     }
 
 
@@ -212,7 +213,7 @@ def _why(
         "; slight noise on all" + ", as they have none" * inputs.without_noise if has_noise else ""
     )
     shared = f" over {inputs.processes} processes" if inputs.processes > 1 else ""
-    falling = " falling to a tenth" if row.scheduled else ""
+    falling = " falling to a tenth" if "burn_in.kimg" in options else ""
     return (
         f"auto: {inputs.device}, in {hours}, makes about {kimg:g} thousand images of "
         f"{height}{scaled} px with {networks}, {speed}",

@@ -304,10 +304,14 @@ def test_labels_are_counted_over_all_samples(
 
 
 def test_the_number_of_images_may_be_given() -> None:
+    some = choose(facts(hours=0.0, kimg=30.0, height=64))
+    assert (some.options["burn_in.kimg"], some.options["generator.width"]) == ("30", "16")
+    assert "in about 10:00, makes about 30 thousand images" in some.explanation[0]
+    assert "falling to a tenth" in some.explanation[2]
     few = choose(facts(hours=0.0, kimg=20.0, height=64))
-    assert (few.options["burn_in.kimg"], few.options["generator.width"]) == ("20", "16")
-    assert "in about 6:40, makes about 20 thousand images" in few.explanation[0]
-    assert choose(facts(hours=1e-9)).options["burn_in.kimg"] == "0.016"  # a batch at least
+    assert "burn_in.kimg" not in few.options
+    assert "falling" not in few.explanation[2]
+    assert choose(facts(hours=1e-9)).options["total_kimg"] == "0.16"  # a batch at least
 
 
 def test_the_explanation_is_of_the_values_of_the_command_line() -> None:
