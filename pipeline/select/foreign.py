@@ -13,7 +13,7 @@ from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
 from pipeline.originals.parts import is_complete, planned_parts
 from pipeline.select.features import Features, Keys, read_features, record_features
-from pipeline.select.outliers import LIMIT, foreign_rows
+from pipeline.select.outliers import LIMIT, all_foreign_rows, foreign_rows
 from pipeline.select.selection import SelectedImage, read_selection
 
 SHEET = "strangest.jpg"
@@ -28,8 +28,8 @@ _MAX_COMPARED = 4000
 
 @dataclass(frozen=True)
 class ForeignGroup:
-    """Images of another kind than the rest: the strangest first; how many images were compared;
-    and the smaller of the two distances."""
+    """Images of another kind than the rest, or of several: the strangest of the largest difference
+    first; how many images were compared; and the smaller of the first group's two distances."""
 
     images: list[SelectedImage]
     compared: int
@@ -56,7 +56,10 @@ def find_foreign_group(dataset: DatasetPaths, features: str, log: EventLog) -> F
     order, distance = foreign_rows(rows)
     if distance <= LIMIT:
         return None
-    return ForeignGroup([selected[int(keys[row])] for row in order], len(keys), distance)
+    first = set(order)
+    further = [row for row in all_foreign_rows(rows) if row not in first]
+    images = [selected[int(keys[row])] for row in (*order, *further)]
+    return ForeignGroup(images, len(keys), distance)
 
 
 def _read_some(dataset: DatasetPaths, name: str, keys: Keys) -> tuple[Keys, Features]:

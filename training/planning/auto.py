@@ -82,7 +82,7 @@ def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice
         "augment.noise": f"{NOISE if inputs.without_noise else 0:g}",
     }
     if row.scheduled:
-        options |= _schedule(inputs, kimg)
+        options |= _schedule(inputs, kimg, (given or {}).get("burn_in.kimg", ""))
     if row.gamma:
         pixels = height * height * inputs.width // inputs.height
         options["loss.r1"] = f"{row.gamma * pixels / row.batch:.3g}"
@@ -92,16 +92,18 @@ def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice
     return Choice(row.preset, options, _why(inputs, row, kimg, {**options, **(given or {})}))
 
 
-def _schedule(inputs: AutoInputs, kimg: float) -> dict[str, str]:
-    """Return the options that depend on the number of images that training will make."""
+def _schedule(inputs: AutoInputs, kimg: float, given: str) -> dict[str, str]:
+    """Return the options that depend on the number of images that training will make; `given`: the
+    command line's own thousand images over which rates fall, or empty."""
     conditional = inputs.labels > 1 and kimg / inputs.labels >= LABEL_KIMG
-    falling = {"burn_in.kimg": f"{kimg:g}", "burn_in.lr": f"{LAST_RATE:g}"}
+    falls = float(given) > 0 if given else kimg >= FALLING_KIMG
     return {
         "generator.condition": "norm" if conditional else "none",
         "discriminator.condition": "projection" if conditional else "none",
         "augment.policy": POLICY if kimg * 1000 / inputs.samples > PLAIN_PASSES else "[]",
         "ema.half_life_kimg": f"{min(20.0, max(1.0, kimg * AVERAGE_SHARE)):g}",
-        **(falling if kimg >= FALLING_KIMG else {}),
+        "burn_in.kimg": f"{kimg if falls else 0:g}",
+        "burn_in.lr": f"{LAST_RATE if falls else 1:g}",
     }
 
 
@@ -116,7 +118,7 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
     inputs = gather_inputs(source, asked, asked.total_kimg if "total_kimg" in options else 0.0)
     for _ in range(2 if inputs.processes == 1 else 0):  # several would measure each other
         row = _find_row(inputs)
-        first = choose(inputs)
+        first = choose(inputs, options)
         config = resolve(first.preset, {**first.options, **options})
         height = config.resolution or source.height
         width = source.width * height // source.height
@@ -213,7 +215,8 @@ def _why(
         "; slight noise on all" + ", as they have none" * inputs.without_noise if has_noise else ""
     )
     shared = f" over {inputs.processes} processes" if inputs.processes > 1 else ""
-    falling = " falling to a tenth" if "burn_in.kimg" in options else ""
+    falls = float(options.get("burn_in.kimg", 0)) > 0
+    falling = f" falling to {float(options.get('burn_in.lr', 1)):.0%}" if falls else ""
     return (
         f"auto: {inputs.device}, in {hours}, makes about {kimg:g} thousand images of "
         f"{height}{scaled} px with {networks}, {speed}",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.select.outliers import LIMIT, foreign_rows
+from pipeline.select.outliers import LIMIT, all_foreign_rows, foreign_rows
 
 Rows = NDArray[np.float32]
 
@@ -42,3 +42,9 @@ def test_a_group_with_neighbours_outside_is_not_another_kind() -> None:
     between = weights * other[:1] + (1 - weights) * one[:1]
     between /= np.linalg.norm(between, axis=1, keepdims=True)
     assert foreign_rows(np.concatenate([one, between, other]))[1] < LIMIT
+
+
+def test_all_groups_but_the_majority_are_foreign() -> None:
+    rows = np.concatenate([kind(1, 60, 0.2), kind(2, 30, 0.2), kind(3, 20, 0.2)])
+    assert sorted(all_foreign_rows(rows)) == list(range(60, 110))
+    assert not len(all_foreign_rows(np.concatenate([kind(1, 40, 0.2), kind(2, 40, 0.2)])))

@@ -16,6 +16,7 @@ from training import fit
 from training.callbacks import EndReason
 from training.networks import ImageShape
 from training.networks.sizes import doublings
+from training.optimizer import set_learning_rate
 from training.options.resolve import resolve
 from training.planning.advice import compare_speed, planned_kimg
 from training.planning.auto import (
@@ -307,10 +308,30 @@ def test_the_number_of_images_may_be_given() -> None:
     some = choose(facts(hours=0.0, kimg=30.0, height=64))
     assert (some.options["burn_in.kimg"], some.options["generator.width"]) == ("30", "16")
     assert "in about 10:00, makes about 30 thousand images" in some.explanation[0]
-    assert "falling to a tenth" in some.explanation[2]
-    few = choose(facts(hours=0.0, kimg=20.0, height=64))
-    assert "burn_in.kimg" not in few.options
-    assert "falling" not in few.explanation[2]
+    assert "rates 0.003 falling to 10%:" in some.explanation[2]
+
+
+@pytest.mark.parametrize("limit", [{"kimg": 20.0, "hours": 0.0}, {"hours": 0.1}], ids=str)
+def test_the_rates_of_a_short_run_are_constant(limit: dict[str, float]) -> None:
+    few = choose(facts(**limit, height=64))
+    config = resolve(few.preset, {**few.options, "max_hours": f"{limit['hours']:g}"})
+    config = replace(config, preset="auto")
+    optimizer = torch.optim.SGD([torch.zeros(1)], config.g_optimizer.lr)
+    set_learning_rate(optimizer, config.g_optimizer, 15_000, config.burn_in)
+    assert optimizer.param_groups[0]["lr"] == config.g_optimizer.lr
+    assert "rates 0.003:" in few.explanation[2]
+    assert planned_kimg(config) == pytest.approx(20 if limit["hours"] == 0 else 18)
+    assert compare_speed(config, 1000.0, 0) == ""
+
+
+@pytest.mark.parametrize(("given", "rate"), [("10", "0.1"), ("0", "1")])
+def test_a_short_run_obeys_the_command_line_about_its_rates(given: str, rate: str) -> None:
+    few = choose(facts(hours=0.1, height=64), {"burn_in.kimg": given})
+    assert few.options["burn_in.lr"] == rate
+    resolve(few.preset, {**few.options, "burn_in.kimg": given})
+
+
+def test_a_plan_has_a_batch_at_least() -> None:
     assert choose(facts(hours=1e-9)).options["total_kimg"] == "0.16"  # a batch at least
 
 
