@@ -13,12 +13,7 @@ from pipeline.contract import UserError, count_of, format_duration
 from training import checkpoint
 from training.config import Config, EvaluateOptions
 from training.networks.sizes import count_doublings
-from training.options.resolve import (
-    drop_label_conditions,
-    override,
-    resolve,
-    unflatten,
-)  # fmt: skip
+from training.options.resolve import drop_label_conditions, override, resolve, unflatten
 from training.planning.auto_table import (
     AUTO_TABLE,
     AVERAGE_SHARE,
