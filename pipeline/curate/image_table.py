@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,6 @@ from pipeline.crawl.manifest_lookup import ManifestLookup
 from pipeline.curate.similarity import (
     color_blocks,
     find_clusters,
-    network_blocks,
     principal_features,
 )
 from pipeline.curate.thumbnails import COLOR_VALUES, STAGE, load_thumbnails, make_thumbnails
@@ -32,7 +32,12 @@ from pipeline.select.duplicates import (
     hash_words,
     near_duplicates,
 )
-from pipeline.select.features import Features, parts_without_features, record_features
+from pipeline.select.features import (
+    Features,
+    parts_without_features,
+    read_placed_features,
+    record_features,
+)
 from pipeline.select.outliers import outlier_scores, robust_deviations
 from pipeline.select.rules import DUPLICATE_KEY, REASONS
 from pipeline.select.selection import NO_IMAGES, read_rejected
@@ -186,7 +191,7 @@ def _compare(
     """Return the features and the outlier score of each image; without a network those of its
     colours."""
     if network:
-        blocks = network_blocks(dataset, network, keys)
+        blocks = partial(read_placed_features, dataset, network, keys)
         return principal_features(blocks, len(keys)), outlier_scores(dataset, network, keys)
     apart = colors / 255 - np.median(colors / 255, axis=0)
     distances = np.linalg.norm(apart, axis=1).astype(np.float32)

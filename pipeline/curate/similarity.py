@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contract import DatasetPaths
-from pipeline.select.features import Features, Keys, read_features
+from pipeline.select.features import Features
 
 DIMENSIONS = 64
 _MAX_SAMPLE = 20_000
@@ -21,20 +20,6 @@ _HASH_WEIGHT = 0.1
 
 Blocks = Callable[[], Iterator[tuple[NDArray[np.int64], Features]]]
 """Yields blocks of places (m,) and features (m, d), the same at each call."""
-
-
-def network_blocks(dataset: DatasetPaths, name: str, keys: Keys) -> Blocks:
-    """Return the recorded features of a network, by the places of their images in `keys`."""
-    order = np.argsort(keys, kind="stable")
-    ranked = keys[order]
-
-    def blocks() -> Iterator[tuple[NDArray[np.int64], Features]]:
-        for found, features in read_features(dataset, name):
-            place = np.minimum(np.searchsorted(ranked, found), max(0, len(ranked) - 1))
-            known = ranked[place] == found if len(ranked) else np.zeros(len(found), bool)
-            yield order[place[known]], features[known]
-
-    return blocks
 
 
 def color_blocks(colors: NDArray[np.uint8], hashes: NDArray[np.uint64]) -> Blocks:

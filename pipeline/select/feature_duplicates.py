@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.contract import DatasetPaths
 from pipeline.select.duplicates import Indices
-from pipeline.select.features import Features, Keys, read_features, sample_features
+from pipeline.select.features import Features, Keys, read_placed_features, sample_features
 
 _DIMENSIONS = 256
 _DAMPING = 1.0
@@ -95,22 +95,18 @@ def _whitened_features(
 ) -> tuple[Features, NDArray[np.bool_], int]:
     """Return features of length 1, (n, up to `_DIMENSIONS`), which images have any, and the number
     of directions that more images would have."""
-    order = np.argsort(keys, kind="stable")
-    ranked = keys[order]
-    sample = sample_features(dataset, name, ranked)
+    sample = sample_features(dataset, name, np.sort(keys))
     known = np.zeros(len(keys), np.bool_)
     dimensions = min(_DIMENSIONS, sample.shape[1] or _DIMENSIONS)
     if len(sample) < 2:
         return np.zeros((len(keys), 1), np.float32), known, dimensions
     center, directions = _whitening(sample)
     rows = np.zeros((len(keys), directions.shape[1]), np.float32)
-    for part, features in read_features(dataset, name):
-        place = np.minimum(np.searchsorted(ranked, part), len(ranked) - 1)
-        wanted = ranked[place] == part
-        whitened = (features[wanted] - center) @ directions
+    for places, features in read_placed_features(dataset, name, keys):
+        whitened = (features - center) @ directions
         norms = np.linalg.norm(whitened, axis=1, keepdims=True)
-        rows[order[place[wanted]]] = whitened / np.maximum(norms, 1e-12)
-        known[order[place[wanted]]] = True
+        rows[places] = whitened / np.maximum(norms, 1e-12)
+        known[places] = True
     return rows, known, dimensions
 
 

@@ -52,7 +52,6 @@ FEATURES = ExtractorKind(EXTRACTOR_GROUP, "select.features", side=224, progress=
 _BATCH = 32
 _MAX_PIXELS = 1 << 22
 """Larger images are reduced before they are batched; the extractor uses far fewer pixels."""
-
 _MAX_SAMPLE = 20_000
 """Approximate maximum number of images in `sample_features`, to limit memory."""
 
@@ -200,6 +199,19 @@ def read_features(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Feat
     for keys, features in read_values(dataset, name):
         norms = np.linalg.norm(features, axis=1, keepdims=True)
         yield keys, features / np.maximum(norms, 1e-12)
+
+
+def read_placed_features(
+    dataset: DatasetPaths, name: str, keys: Keys
+) -> Iterator[tuple[NDArray[np.int64], Features]]:
+    """Yield, part by part, the places (m,) in `keys` of images with recorded features, and these,
+    (m, d)."""
+    order = np.argsort(keys, kind="stable")
+    ranked = keys[order]
+    for found, features in read_features(dataset, name):
+        place = np.minimum(np.searchsorted(ranked, found), max(0, len(ranked) - 1))
+        known = ranked[place] == found if len(ranked) else np.zeros(len(found), bool)
+        yield order[place[known]], features[known]
 
 
 def read_values(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Features]]:

@@ -13,7 +13,7 @@ from pipeline.contract import DatasetPaths
 from pipeline.events import EventLog
 from pipeline.originals.parts import is_complete, planned_parts
 from pipeline.select.features import Features, Keys, read_features, record_features
-from pipeline.select.outliers import LIMIT, all_foreign_rows, foreign_rows
+from pipeline.select.outliers import foreign_groups
 from pipeline.select.selection import SelectedImage, read_selection
 
 SHEET = "strangest.jpg"
@@ -53,13 +53,11 @@ def find_foreign_group(dataset: DatasetPaths, features: str, log: EventLog) -> F
     keys, rows = _read_some(dataset, features, np.array(sorted(selected), np.uint64))
     if len(keys) < MIN_IMAGES:
         return None
-    order, distance = foreign_rows(rows)
-    if distance <= LIMIT:
+    groups = foreign_groups(rows)
+    if not groups:
         return None
-    first = set(order)
-    further = [row for row in all_foreign_rows(rows) if row not in first]
-    images = [selected[int(keys[row])] for row in (*order, *further)]
-    return ForeignGroup(images, len(keys), distance)
+    images = [selected[int(keys[row])] for group, _ in groups for row in group]
+    return ForeignGroup(images, len(keys), groups[0][1])
 
 
 def _read_some(dataset: DatasetPaths, name: str, keys: Keys) -> tuple[Keys, Features]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import DatasetPaths
-from pipeline.select.features import Features, Keys, read_features, sample_features
+from pipeline.select.features import Features, Keys, read_placed_features, sample_features
 
 LIMIT = 0.46
 _MIN_GROUP, _MIN_SHARE = 8, 0.02
@@ -40,18 +40,14 @@ def outlier_scores(dataset: DatasetPaths, name: str, keys: Keys) -> NDArray[np.f
     Args:
         keys: the images to score, (n,); only these define the centre.
     """
-    order = np.argsort(keys, kind="stable")
-    ranked = keys[order]
     found = np.full(len(keys), np.nan, np.float32)
-    some = sample_features(dataset, name, ranked)
+    some = sample_features(dataset, name, np.sort(keys))
     if not len(some):
         return found
     typical = np.delete(some, all_foreign_rows(some), axis=0)
     centre = _unit(np.median(typical, axis=0))
-    for part, features in read_features(dataset, name):
-        place = np.minimum(np.searchsorted(ranked, part), len(ranked) - 1)
-        known = ranked[place] == part
-        found[order[place[known]]] = 1 - features[known] @ centre
+    for places, features in read_placed_features(dataset, name, keys):
+        found[places] = 1 - features @ centre
     return robust_deviations(found, 1 - typical @ centre)
 
 
@@ -64,17 +60,32 @@ def robust_deviations(values: Features, typical: Features) -> Features:
 
 
 def all_foreign_rows(rows: Features) -> NDArray[np.int64]:
-    """Return the rows of all groups of another kind than the majority, one group after the other.
+    """Return the rows of all groups of another kind than the majority; none if there is no
+    majority.
 
     Args:
         rows: features of length 1, (n, d).
     """
-    left, found = np.arange(len(rows)), np.zeros(0, np.int64)
+    groups = [group for group, _ in foreign_groups(rows)]
+    found = np.concatenate([np.zeros(0, np.int64), *groups])
+    return found if 2 * len(found) < len(rows) else found[:0]
+
+
+def foreign_groups(rows: Features) -> list[tuple[NDArray[np.int64], float]]:
+    """Return the groups of another kind as by `foreign_rows`, each found among the rows that the
+    groups before leave. The first may be half of all rows; after further ones, more than half
+    remain.
+
+    Args:
+        rows: features of length 1, (n, d).
+    """
+    left = np.arange(len(rows))
+    found: list[tuple[NDArray[np.int64], float]] = []
     while len(left):
         some, distance = foreign_rows(rows[left])
-        if distance <= LIMIT or 2 * (len(left) - len(some)) <= len(rows):
+        if distance <= LIMIT or (found and 2 * (len(left) - len(some)) <= len(rows)):
             break
-        found = np.concatenate([found, left[some]])
+        found.append((left[some], distance))
         left = np.delete(left, some)
     return found
 
