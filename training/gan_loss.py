@@ -43,6 +43,7 @@ class GanLoss(LossTerms):
         self.controller = AdaController(config.augment, config.batch, ranks)
         self._critic = self._build_critic()
         self._network = self.compiled(self._critic)
+        self._on_pixels = getattr(self._critic, "on_pixels", self._critic)
         self._generator = self.compiled(state.generator)
 
     def _build_critic(self) -> Any:
@@ -139,11 +140,12 @@ class GanLoss(LossTerms):
     ) -> DiscriminatorOutput:
         """Return the discriminator's output (with other `weights`, if given) for packed images.
 
-        `twice`: a double backward pass will follow, which compiled networks do not support.
+        `twice`: a double backward pass will follow, which compiled networks do not support, so that
+        it is that of the part that penalties limit.
         """
         with self.autocast():
             p = self.controller.p(self._state.scalars)
-            noise, _, blur = self.scheduled()
+            noise, _, blur, pixels_alone = self.scheduled()
             images = blur_images(unpack(samples, self._images_per_sample), blur)
             images = add_noise(self.augmentation(images, p, self._random), noise, self._random)
             samples = pack(images, self._images_per_sample)
@@ -152,7 +154,8 @@ class GanLoss(LossTerms):
                 samples = samples.contiguous(memory_format=torch.channels_last)
             output: DiscriminatorOutput
             if weights is None:
-                output = (self._critic if twice else self._network)(samples, labels)
+                network = self._on_pixels if twice or pixels_alone else self._network
+                output = network(samples, labels)
             else:
                 output = functional_call(self._critic, weights, (samples, labels))
         return output
@@ -194,9 +197,9 @@ class GanLoss(LossTerms):
 
     def _reuses(self) -> bool:
         """Return True if this step's R1 and R2 use the logits of the loss: not if those of one kind
-        of image depend on the other, or are compared with each other."""
+        of image depend on the other, or are compared with each other, or are not all limited."""
         some = bool(self._config.loss.r1 or self._config.loss.r2)
-        if self._compares() or self._state.discriminator.joint_batch:
+        if self._compares() or self._critic.joint_batch or self._on_pixels is not self._critic:
             return False
         return some and self._penalties_due()
 

@@ -41,13 +41,15 @@ class LossTerms:
         kind = _AUTOCAST.get(self._config.precision)
         return torch.autocast(self._device.type, dtype=kind, enabled=kind is not None)
 
-    def scheduled(self) -> tuple[float, float, float]:
-        """Return the numbers that follow from images seen: the standard deviation of the instance
-        noise, the factor of the penalties, and the width of the blur."""
+    def scheduled(self) -> tuple[float, float, float, bool]:
+        """Return what follows from images seen: the standard deviation of the instance noise, the
+        factor of the penalties, the width of the blur, and whether a projected discriminator's
+        part on pixels trains alone."""
         options, burn_in, seen = self._config.augment, self._config.burn_in, self._state.seen
         noise = fading(options.noise, options.noise_kimg, seen)
         blur = 0.0 if self._config.init_from else fading(options.blur, options.blur_kimg, seen)
-        return noise, burn_in_value(burn_in, 1.0, burn_in.penalty, seen), blur
+        alone = seen < 1000 * getattr(self._config.discriminator, "features_kimg", 0.0)
+        return noise, burn_in_value(burn_in, 1.0, burn_in.penalty, seen), blur, alone
 
     def penalty_weight(self, name: str) -> float:
         """Return the weight of a penalty in the steps in which it is applied."""

@@ -43,6 +43,14 @@ KINDS: dict[str, dict[str, Any]] = {
         },
         "loss": {"name": "hinge"},
     },
+    "projected-later": {
+        "generator": {"width": 4, "z_dim": 8},
+        "discriminator": {
+            "name": "projected", "width": 8, "size": 64, "norm": "joint", "pixel_width": 4,
+            "features_kimg": 0.012,
+        },
+        "loss": {"name": "non-saturating", "r1": 1.0, "interval": 2},
+    },
     "projected-stylegan2": {
         "generator": {
             "name": "stylegan2", "channel_max": 8, "z_dim": 8, "w_dim": 8, "mapping_layers": 2,

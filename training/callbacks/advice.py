@@ -70,4 +70,5 @@ class AdviceCallback(Callback):
             newest.get("copies", 0.0),
             recent_mean(rows, "spread_fake", "spread_real"),
             recent_mean(rows, "r_t"),
+            getattr(loop.config.discriminator, "features_kimg", 0.0),
         )

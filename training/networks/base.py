@@ -66,6 +66,12 @@ class Discriminator(nn.Module):
         outputs in one call as in two."""
         return False
 
+    @property
+    def on_pixels(self) -> Discriminator:
+        """The part that gradient penalties limit, and that trains before what sees features of a
+        frozen network: all of it, if nothing does."""
+        return self
+
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         raise NotImplementedError
 

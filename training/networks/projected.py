@@ -22,7 +22,7 @@ from training.networks.base import Discriminator, DiscriminatorOutput
 from training.networks.conditioning import require_labels
 from training.networks.dcgan import DcganD
 from training.networks.frozen import frozen_features, frozen_weights_digest
-from training.networks.layers import JointBatchNorm, apply_spectral_norm
+from training.networks.layers import JointBatchNorm, MinibatchStddev, apply_spectral_norm
 from training.options.architectures import DcganDiscriminator
 from training.options.efficient import ProjectedDiscriminator
 
@@ -115,8 +115,9 @@ class ScaleDiscriminator(nn.Module):
         for below, above in pairwise(channels):
             layers += down_block(options, below, above)
         self.layers = nn.Sequential(*layers)
-        outputs = _PRODUCT if classes else 1
-        self.output = nn.Conv2d(channels[-1], outputs, patch, bias=False)
+        group, outputs = options.minibatch_stddev, _PRODUCT if classes else 1
+        self.stddev = MinibatchStddev(group) if group else nn.Identity()
+        self.output = nn.Conv2d(channels[-1] + bool(group), outputs, patch, bias=False)
         self.embed: nn.Sequential | None = None
         if classes:
             self.embed = nn.Sequential(
@@ -125,7 +126,7 @@ class ScaleDiscriminator(nn.Module):
 
     def forward(self, maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         last = self.layers(maps)
-        logits = self.output(last)
+        logits = self.output(self.stddev(last))
         if self.embed is not None:
             wanted = self.embed(labels)[:, :, None, None].to(logits.dtype)
             logits = (logits * wanted).sum(dim=1) / _PRODUCT**0.5
@@ -142,6 +143,7 @@ class ProjectedD(Discriminator):
         super().__init__()
         if options.condition == "projection":
             require_labels("discriminator.condition", shape)
+        self.pixel_logits = options.pixel_logits
         self.size, self.joint_batch = options.size, options.norm == "joint"
         smallest = options.size or min(shape.height, shape.width)
         if smallest < MIN_SIDE:
@@ -161,7 +163,14 @@ class ProjectedD(Discriminator):
         stored = torch.frombuffer(bytearray(frozen_weights_digest()), dtype=torch.uint8)
         self.register_buffer("frozen_digest", stored)
         if options.spectral:
-            apply_spectral_norm(self)
+            apply_spectral_norm(self.discriminators)
+        if self.pixels is not None and options.spectral and options.pixel_spectral:
+            apply_spectral_norm(self.pixels)
+
+    @property
+    def on_pixels(self) -> Discriminator:
+        """See `Discriminator.on_pixels`."""
+        return self if self.pixels is None else self.pixels
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -187,7 +196,8 @@ class ProjectedD(Discriminator):
         ]
         logits = torch.cat([logits for logits, _ in outputs], dim=1)
         if self.pixels is not None:
-            logits = torch.cat([logits, self.pixels(images, labels).logits[:, None]], dim=1)
+            on_pixels = self.pixels(images, labels).logits[:, None]
+            logits = torch.cat([logits, on_pixels.expand(-1, self.pixel_logits)], dim=1)
         features = torch.cat([last.mean(dim=(2, 3)) for _, last in outputs], dim=1)
         return DiscriminatorOutput(logits, features)
 

@@ -12,6 +12,7 @@ from training.options.base import (
     Count,
     DiscriminatorOptions,
     GeneratorOptions,
+    NonNegative,
     Number,
 )
 
@@ -61,8 +62,14 @@ class ProjectedDiscriminator:
 
     `norm`: separate batch norm over real and fake images (the published `batch`) removes what all
     images of a batch have in common, so that pale colours on all fakes are hardly noticed; `joint`
-    normalises both together. `pixel_width` adds a discriminator on the image itself, a DCGAN
-    discriminator of that width without norm (0: none).
+    normalises both together. `minibatch_stddev` appends a channel with the standard deviation over
+    groups of that many samples to the last maps of each scale (Karras 2018; 0: none).
+
+    `pixel_width` adds a discriminator on the image itself, a DCGAN discriminator of that width
+    without norm (0: none). With it, R1 and other penalties limit this discriminator alone, and
+    `pixel_spectral` is whether `spectral` normalises it too. It trains alone for `features_kimg`
+    thousand images, which learns whole shapes in less time; then the others join. Its logit counts
+    as `pixel_logits` of theirs, of which each scale has one up to 128 px.
     """
 
     name: Literal["projected"] = "projected"
@@ -72,6 +79,10 @@ class ProjectedDiscriminator:
     separable: bool = False
     spectral: bool = True
     norm: Literal["batch", "joint"] = "batch"
+    minibatch_stddev: Number = 0
     pixel_width: Number = 0
+    pixel_spectral: bool = True
+    features_kimg: NonNegative = 0.0
+    pixel_logits: Count = 1
     classifier: ClassVar[bool] = False
     packing: ClassVar[int] = 1

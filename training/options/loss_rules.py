@@ -1,4 +1,5 @@
-"""Option conflicts of losses on vectors and on the errors of an autoencoder."""
+"""Option conflicts of losses on vectors and on the errors of an autoencoder, and of discriminators
+on frozen features."""
 
 from __future__ import annotations
 
@@ -12,9 +13,15 @@ from training.options.architectures import (
     is_semi_supervised,
 )
 from training.options.base import VectorOptions
+from training.options.efficient import ProjectedDiscriminator
 from training.options.losses import LOSS_PROPERTIES, names_with
 
 _PENALTIES = ("gp", "dragan", "r1", "r2")
+
+
+def penalties_of(config: Config) -> list[str]:
+    """Return the gradient penalties that are on."""
+    return [name for name in _PENALTIES if getattr(config.loss, name)]
 
 
 def loss_kind_conflicts(config: Config) -> Iterator[str]:
@@ -37,6 +44,32 @@ def loss_kind_conflicts(config: Config) -> Iterator[str]:
     if config.micro_batch == 1 and (kind.vector or loss.pulling_away):
         what = f"the {loss.name} loss" if kind.vector else "loss.pulling_away"
         yield f"micro_batch: {what} compares the samples of a micro-batch; set at least 2, or 0"
+
+
+def projected_conflicts(config: Config, discriminator: ProjectedDiscriminator) -> Iterator[str]:
+    """Check options that do not fit discriminators on frozen features."""
+    joint, single = discriminator.norm == "joint", config.method.name == "gan"
+    if joint and penalties_of(config) and not (discriminator.pixel_width and single):
+        yield (
+            'discriminator.norm: "joint" needs real and fake images in one pass, but the '
+            f"penalty {penalties_of(config)[0]} uses one kind; with discriminator.pixel_width it "
+            "limits that discriminator"
+        )
+    if joint and config.compile:
+        yield (
+            'compile: not supported with discriminator.norm "joint", which works differently '
+            "in the step of each network"
+        )
+    if discriminator.pixel_width == 0:
+        for name in ("pixel_spectral", "pixel_logits", "features_kimg"):
+            if getattr(discriminator, name) != getattr(ProjectedDiscriminator(), name):
+                yield f"discriminator.{name}: has an effect only with discriminator.pixel_width"
+    elif discriminator.features_kimg and not single:
+        yield f"discriminator.features_kimg: not supported by method.name {config.method.name}"
+    elif discriminator.features_kimg and config.unroll.steps:
+        yield "unroll.steps: not supported with discriminator.features_kimg"
+    elif not (discriminator.pixel_spectral or discriminator.spectral):
+        yield "discriminator.pixel_spectral: has no effect without discriminator.spectral"
 
 
 def _vectors(config: Config) -> Iterator[str]:
@@ -72,12 +105,11 @@ def _energies(config: Config) -> Iterator[str]:
         )
     if not is_autoencoder:
         return
-    for name in _PENALTIES:
-        if getattr(loss, name):
-            yield (
-                f"loss.{name}: limits the gradient of a logit, but the output of an autoencoder is "
-                "its error, which the loss bounds itself; set it to 0"
-            )
+    for name in penalties_of(config):
+        yield (
+            f"loss.{name}: limits the gradient of a logit, but the output of an autoencoder is "
+            "its error, which the loss bounds itself; set it to 0"
+        )
     if code_count(config.generator):
         yield (
             "generator.categorical, generator.continuous: not supported by the autoencoder "

@@ -14,7 +14,7 @@ from training.options.architectures import (
     code_count,
 )
 from training.options.efficient import FastganDiscriminator, ProjectedDiscriminator  # fmt: skip
-from training.options.loss_rules import loss_kind_conflicts
+from training.options.loss_rules import loss_kind_conflicts, penalties_of, projected_conflicts
 from training.options.losses import LOSS_PROPERTIES, LOSSES_WITH_TARGETS, names_with
 from training.options.method_rules import method_conflicts
 from training.options.styled import StyledGeneratorOptions
@@ -54,11 +54,6 @@ def check_compatible(config: Config) -> None:
             raise UserError(complaint)
 
 
-def _penalised(config: Config) -> list[str]:
-    """Return the gradient penalties that are on."""
-    return [name for name in ("gp", "dragan", "r1", "r2") if getattr(config.loss, name)]
-
-
 def _losses(config: Config) -> Iterator[str]:
     loss, spectral = config.loss, config.discriminator.spectral
     smooth = (config.label_real, config.label_fake, config.label_flip) != (1.0, 0.0, 0.0)
@@ -68,7 +63,7 @@ def _losses(config: Config) -> Iterator[str]:
             f"{', '.join(sorted(LOSSES_WITH_TARGETS))}"
         )
     kind = LOSS_PROPERTIES[loss.name]
-    if kind.unbounded and not (loss.weight_clip or spectral or _penalised(config)):
+    if kind.unbounded and not (loss.weight_clip or spectral or penalties_of(config)):
         yield (
             f"loss.name: {loss.name} needs a discriminator with bounded gradients; set "
             "loss.weight_clip, loss.gp or discriminator.spectral"
@@ -100,7 +95,7 @@ def _penalties(config: Config) -> Iterator[str]:
             f"{discriminator.name} discriminator each logit depends on all samples; "
             "choose another discriminator"
         )
-    if config.unroll.steps and (_penalised(config) or loss.weight_clip):
+    if config.unroll.steps and (penalties_of(config) or loss.weight_clip):
         yield (
             "unroll.steps: unrolled steps do not support gradient penalties and weight clipping; "
             "switch them off"
@@ -232,17 +227,8 @@ def _kinds(config: Config) -> Iterator[str]:
             "generator.categorical, generator.continuous: not supported by the "
             f"{discriminator.name} discriminator"
         )
-    if isinstance(discriminator, ProjectedDiscriminator) and discriminator.norm == "joint":
-        if _penalised(config):
-            yield (
-                'discriminator.norm: "joint" needs real and fake images in one pass, but the '
-                f"penalty {_penalised(config)[0]} uses one kind"
-            )
-        if config.compile:
-            yield (
-                'compile: not supported with discriminator.norm "joint", which works differently '
-                "in the step of each network"
-            )
+    if isinstance(discriminator, ProjectedDiscriminator):
+        yield from projected_conflicts(config, discriminator)
     decodes = (
         isinstance(discriminator, FastganDiscriminator) and discriminator.reconstruction != "none"
     )
@@ -264,14 +250,14 @@ def _unused_options(config: Config) -> Iterator[str]:
     networks = config.generator, config.discriminator
     if config.fir != "conv" and all(getattr(one, "resample", "") != "filter" for one in networks):
         yield 'fir: has an effect only on networks with resample "filter" (stylegan2, r3gan)'
-    if config.loss.interval > 1 and not _penalised(config):
+    if config.loss.interval > 1 and not penalties_of(config):
         yield "loss.interval: has no effect without a gradient penalty"
     options = config.burn_in
     if options.kimg and options == BurnInOptions(options.kimg):
         yield "burn_in.kimg: has no effect unless another key of burn_in is set"
     if not options.kimg and options != BurnInOptions():
         yield "burn_in: has no effect without burn_in.kimg"
-    if options.penalty != 1 and not _penalised(config):
+    if options.penalty != 1 and not penalties_of(config):
         yield "burn_in.penalty: has no effect without a gradient penalty"
     for key, rate in (("g_optimizer", config.g_optimizer), ("d_optimizer", config.d_optimizer)):
         if rate.decay_from_kimg and rate.decay_from_kimg >= rate.decay_kimg:

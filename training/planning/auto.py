@@ -78,6 +78,8 @@ def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice
     }
     if row.scheduled:
         options |= _schedule(inputs, kimg, (given or {}).get("burn_in.kimg", ""))
+    if row.alone:
+        options["discriminator.features_kimg"] = f"{kimg * row.alone:.3g}"
     if row.gamma:
         pixels = height * height * inputs.width // inputs.height
         options["loss.r1"] = f"{row.gamma * pixels / row.batch:.3g}"
@@ -119,7 +121,8 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
         width = source.width * height // source.height
         shape = replace(source.image_shape, height=height, width=width)
         planned = scale_row(row, replace(inputs, pace=None)).kimg_per_hour
-        pace = measure_speed(drop_label_conditions(config, source.classes), shape) / planned
+        pace = measure_speed(drop_label_conditions(config, source.classes), shape, row.alone)
+        pace /= planned
         inputs = replace(inputs, pace=pace)
         if _find_row(inputs) == row:  # otherwise the speed is that of other networks
             break

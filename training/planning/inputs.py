@@ -142,9 +142,10 @@ def plain_fraction(source: ShardDataset, options: DataOptions) -> float:
     return plain_border_fraction(_first_images(source, options)[0])
 
 
-def measure_speed(config: Config, shape: ImageShape) -> float:
+def measure_speed(config: Config, shape: ImageShape, alone: float = 0.0) -> float:
     """Measure steps of `config` on black images of this shape, on the number of CPU threads that a
-    run would choose: thousand images per hour."""
+    run would choose: thousand images per hour. `alone` is the part of them that a projected
+    discriminator's part on pixels sees alone."""
     device = choose_device(config.device)
     step = Step(config, new_state(config, shape, device), device)
     size = (config.batch, shape.channels, shape.height, shape.width)
@@ -155,7 +156,11 @@ def measure_speed(config: Config, shape: ImageShape) -> float:
         retain_freed_memory()
         set_threads(config, None)
     try:
-        return 3600 / time_steps(lambda: step(batches), config, device)
+        seconds = 0.0
+        for share, seen in ((alone, 0), (1 - alone, config.total_kimg * 1000)):
+            step.state.seen = int(seen)
+            seconds += share * time_steps(lambda: step(batches), config, device) if share else 0.0
+        return 3600 / seconds
     finally:
         torch.set_num_threads(threads)
 

@@ -41,6 +41,18 @@ KINDS = {
         "loss": {"name": "hinge"},
         "discriminator": {"name": "projected", "width": 8, "size": 64, "norm": "joint"},
     },
+    "pixels-first": {
+        "generator": R3GAN | {"z_dim": 8},
+        "loss": {"name": "hinge", "r1": 1.0},
+        "discriminator": {
+            "name": "projected",
+            "width": 8,
+            "size": 64,
+            "norm": "joint",
+            "pixel_width": 4,
+            "features_kimg": 0.004,
+        },
+    },
     "bigan": {
         "generator": PLAIN | {"z_dim": 8},
         "discriminator": PLAIN,

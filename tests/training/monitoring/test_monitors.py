@@ -95,4 +95,4 @@ def test_remedies_are_possible(kind: str, preset: str) -> None:
     for remedy in alarm.remedies:
         for key, value in re.findall(r"--([\w.]+) ([^\s)]+)", remedy):
             assert resolve(preset, {key: value}) != config
-    assert ("--loss.r1 1" in alarm.text) == (preset in ("dcgan64", "mmd64"))
+    assert ("--loss.r1 1" in alarm.text) == (preset in ("dcgan64", "mmd64", "projected64"))

@@ -210,6 +210,8 @@ def test_a_judge_of_pixels_adds_a_logit_that_sees_colours() -> None:
     assert verdict.logits.shape == (4, 5)
     own = judge.pixels(images, labels).logits
     assert torch.allclose(verdict.logits[:, 4], own, atol=1e-5)
+    judge.pixel_logits = 3
+    assert torch.equal(judge(images, labels).logits[:, 4:], verdict.logits[:, [4, 4, 4]])
     alone = torch.cat(
         [judge.pixels(one[None], n[None]).logits for one, n in zip(images, labels, strict=True)]
     )
@@ -248,6 +250,62 @@ def test_joint_judges_learn_from_both_kinds_in_one_call() -> None:
     assert calls == [(8, True), (4, False)] * 2
     with pytest.raises(UserError, match=r"discriminator\.norm: .*penalty r1"):
         check_compatible(replace(made, loss=replace(made.loss, r1=1.0)))
+
+
+PIXELS = {"norm": "joint", "pixel_width": 4, "pixel_spectral": False}
+
+
+def test_features_join_the_discriminator_of_pixels_later() -> None:
+    made = config(**PIXELS, features_kimg=0.008)  # two steps of four images
+    state = new_state(made, SHAPE, CPU)
+    heads, pixels = state.discriminator.discriminators, state.discriminator.pixels
+
+    def weights(network: torch.nn.Module) -> list[Tensor]:
+        return [weight.detach().clone() for weight in network.parameters()]
+
+    before = weights(heads), weights(pixels)
+    train(state, made, 2)
+    assert all(map(torch.equal, weights(heads), before[0]))
+    assert not all(map(torch.equal, weights(pixels), before[1]))
+    before = weights(heads), weights(pixels)
+    train(state, made, 1)
+    assert not all(map(torch.equal, weights(heads), before[0]))
+    assert not all(map(torch.equal, weights(pixels), before[1]))
+
+
+def test_penalties_limit_the_discriminator_of_pixels_alone() -> None:
+    """½·E‖∇D(x)‖² of the discriminator of pixels, by PyTorch's own derivative."""
+    made = config(**PIXELS)
+    made = replace(made, loss=replace(made.loss, r1=0.5, interval=1))
+    check_compatible(made)
+    state = new_state(made, SHAPE, CPU)
+    real = torch.rand(4, 3, 64, 64) * 2 - 1
+    images, labels = real.clone().requires_grad_(), torch.zeros(4, dtype=torch.int64)
+    (slope,) = torch.autograd.grad(state.discriminator.pixels(images, labels).logits.sum(), images)
+    loss = Step(made, state, CPU).loss
+    loss.augmentation.seed(0)
+    ((penalty, stats),) = loss.own_step_penalties(real, labels)
+    assert stats["r1"] == pytest.approx(float(slope.square().sum() / 8), rel=1e-4)
+    assert penalty.item() == pytest.approx(0.5 * stats["r1"].item())
+    penalty.backward()
+    assert all(one.grad is None for one in state.discriminator.discriminators.parameters())
+    assert any(one.grad.any() for one in state.discriminator.pixels.parameters())
+
+
+def test_each_scale_sees_how_much_images_differ() -> None:
+    images, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.zeros(4, dtype=torch.int64)
+    for group in (0, 4):
+        discriminator = make(minibatch_stddev=group).eval()
+        alone = torch.cat([discriminator(one[None], labels[:1]).logits for one in images])
+        differs = (discriminator(images, labels).logits - alone).abs().amax(dim=0) > 1e-4
+        assert differs.tolist() == [group > 0] * 4
+
+
+def test_the_discriminator_of_pixels_may_have_no_spectral_norm() -> None:
+    for spectral in (True, False):
+        names = make(pixel_width=4, pixel_spectral=spectral).state_dict()
+        assert any("original" in name for name in names if "pixels" in name) == spectral
+        assert any("original" in name for name in names if "discriminators" in name)
 
 
 def test_other_frozen_weights_are_refused() -> None:

@@ -19,8 +19,8 @@ EARLY = Progress(
 def test_the_expected_distance_is_that_of_earlier_runs() -> None:
     """FD after 37 and 113 kimg of one run (benchmarks/quality.md)."""
     assert replace(EARLY, fd=38.7, fd_kimg=37).fd_at(113) == pytest.approx(28.4, abs=0.5)
-    drawn = replace(EARLY, plain=1.0, fd=144.6, limit=9.7, fd_kimg=16)
-    assert drawn.fd_at(39) == pytest.approx(120.3, abs=5)
+    cut_out = replace(EARLY, plain=1.0, fd=67.3, limit=20.5, fd_kimg=19.6)
+    assert cut_out.fd_at(60.4) == pytest.approx(43.6, abs=1.5)
     assert replace(EARLY, fd=20.0).fd_at(113) == 20.0  # at the limit nothing is left to gain
 
 
@@ -32,6 +32,7 @@ def test_after_a_tenth_it_says_what_to_expect() -> None:
     assert "memorises" not in said
     assert "too alike" in expectation(replace(EARLY, diversity=0.2))
     assert "memorises" in expectation(replace(EARLY, r_t=0.95))
+    assert "begins at 60 kimg: discriminators on frozen" in expectation(replace(EARLY, alone=60.0))
     assert "no evaluation yet" in expectation(replace(EARLY, fd=None))
 
 

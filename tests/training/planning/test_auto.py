@@ -24,7 +24,7 @@ from training.planning.auto import (
     choose,
     resolve_auto,
 )
-from training.planning.auto_table import AUTO_TABLE
+from training.planning.auto_table import AUTO_TABLE, DRAWN
 from training.planning.inputs import (
     AutoInputs,
     explained_by_labels,
@@ -185,13 +185,15 @@ def test_uneven_backgrounds_are_named() -> None:
 def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> None:
     drawn = choose(facts(**DRAWINGS))
     config = resolve(drawn.preset, dict(drawn.options))
-    assert (drawn.preset, config.discriminator.name, config.loss.r1) == ("shells64", "dcgan", 1)
+    assert (drawn.preset, config.generator.name, config.loss.r1) == (DRAWN, "dcgan", 1)
     assert (config.augment.noise, config.burn_in.kimg) == (0.02, 0)
     hours = replace(config, max_hours=0.75)
-    assert planned_kimg(hours) == planned_kimg(config) / 10 == 975
+    kimg = planned_kimg(hours)
+    assert kimg == planned_kimg(config) / 10 == 315
+    assert config.discriminator.features_kimg == pytest.approx(0.8 * kimg)
     assert "conditional on its 10 labels; slight noise" in drawn.explanation[1]
     prints = {"plain": 0.0, "smooth": 0.0, "telling": 0.42}
-    assert choose(facts(**DRAWINGS | prints)).preset == "shells64"
+    assert choose(facts(**DRAWINGS | prints)).preset == DRAWN
     for other in ({"telling": 0.11}, {"labels": 0}):  # garments cut out, and no labels
         assert choose(facts(**DRAWINGS | other)).preset == PRESET
     heights = [choose(facts(**DRAWINGS, hours=hours)).options["resolution"] for hours in (1, 3)]
@@ -392,7 +394,7 @@ def test_other_networks_are_measured_again(
     """A fast machine gets those of more hours, whose speed is not that of the first ones."""
     speeds = {16: 360.0, 32: 120.0}
     monkeypatch.setattr(
-        "training.planning.auto.measure_speed", lambda config, _: speeds[config.generator.width]
+        "training.planning.auto.measure_speed", lambda config, *_: speeds[config.generator.width]
     )
     config, why = resolve_auto(str(small_shards().manifest), None, {"max_hours": "4"})
     assert (config.generator.width, config.burn_in.kimg) == (16, 960)  # 4 h are 5.3 of the table
