@@ -18,7 +18,7 @@ from training.machine.device import is_bf16_fast
 from training.monitoring.console import Display, NullDisplay
 from training.monitoring.history import History
 from training.pair_loader import open_loader
-from training.planning.advice import compare_speed
+from training.planning.advice import speed_remark
 from training.planning.forecast import Forecast, cost, disk_bytes, plan_course, time_steps
 from training.preparation import Prepared, describe_write_error, prepare
 from training.runs import Run
@@ -208,7 +208,7 @@ def dry_run(
         course = plan_course(seconds, run.left, config.max_hours, used, config.price_per_hour)
         until = run.seen / 1000 + course.kimg
         shown.message(course.text())
-        if line := compare_speed(config, seconds, run.seen):
+        if line := speed_remark(config, seconds, run.seen):
             shown.message(line)
         shown.message(found.disk_line(config, run.source, until))
         shown.finish(

@@ -11,7 +11,7 @@ from training.callbacks.base import Callback
 from training.machine.disk import free_bytes
 from training.monitoring.console import TrainingProgress
 from training.monitoring.rate import RecentRate
-from training.planning.advice import compare_speed
+from training.planning.advice import speed_remark
 from training.planning.forecast import Forecast, cost, is_timed, plan_course
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class ConsoleCallback(Callback):
             config.price_per_hour,
         )  # fmt: skip
         loop.display.message(course.text())
-        if line := compare_speed(config, course.seconds_per_kimg, self._started_at):
+        if line := speed_remark(config, course.seconds_per_kimg, self._started_at):
             loop.display.message(line)
         if self._forecast and config.max_hours:
             until = start + course.kimg

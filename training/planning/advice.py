@@ -84,11 +84,14 @@ def planned_kimg(config: Config) -> float:
     return min(config.burn_in.kimg or config.total_kimg / spare, config.total_kimg)
 
 
-def compare_speed(config: Config, seconds_per_kimg: float, seen: int) -> str:
-    """Return a line for the user if the measured speed is far from the one that `--preset auto`
+def speed_remark(config: Config, seconds_per_kimg: float, seen: int) -> str:
+    """Return a line for the user if steps will take longer than those measured, as discriminators
+    on frozen features join, or if the measured speed is far from the one that `--preset auto`
     planned with; otherwise, for runs that have `seen` images before, and where the number of images
     ends the run, so that its rates fall to the end at any speed, an empty text."""
-    kimg = config.burn_in.kimg
+    kimg, alone = config.burn_in.kimg, getattr(config.discriminator, "features_kimg", 0.0)
+    if seen < 1000 * alone < 1000 * config.total_kimg:
+        return f"from {alone:g} kimg on, discriminators on frozen features join; steps take longer"
     if config.preset != NAME or seen or not kimg or kimg >= config.total_kimg:
         return ""
     planned = (config.max_hours or DAY) * 3600 / kimg

@@ -18,7 +18,7 @@ from training.networks import ImageShape
 from training.networks.sizes import doublings
 from training.optimizer import set_learning_rate
 from training.options.resolve import resolve
-from training.planning.advice import compare_speed, planned_kimg
+from training.planning.advice import planned_kimg, speed_remark
 from training.planning.auto import (
     PRESET,
     choose,
@@ -192,6 +192,8 @@ def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> N
     assert kimg == planned_kimg(config) / 10 == 315
     assert config.discriminator.features_kimg == pytest.approx(0.8 * kimg)
     assert "conditional on its 10 labels; slight noise" in drawn.explanation[1]
+    assert speed_remark(config, 10.0, 0).startswith("from 252 kimg on, discriminators on frozen")
+    assert speed_remark(config, 10.0, 300_000) == ""
     prints = {"plain": 0.0, "smooth": 0.0, "telling": 0.42}
     assert choose(facts(**DRAWINGS | prints)).preset == DRAWN
     for other in ({"telling": 0.11}, {"labels": 0}):  # garments cut out, and no labels
@@ -323,7 +325,7 @@ def test_the_rates_of_a_short_run_are_constant(limit: dict[str, float]) -> None:
     assert optimizer.param_groups[0]["lr"] == config.g_optimizer.lr
     assert "rates 0.003:" in few.explanation[2]
     assert planned_kimg(config) == pytest.approx(20 if limit["hours"] == 0 else 18)
-    assert compare_speed(config, 1000.0, 0) == ""
+    assert speed_remark(config, 1000.0, 0) == ""
 
 
 @pytest.mark.parametrize(("given", "rate"), [("10", "0.1"), ("0", "1")])
@@ -349,8 +351,8 @@ def test_the_explanation_is_of_the_values_of_the_command_line() -> None:
 def test_options_of_any_preset_of_the_table_are_known(small_shards: Any) -> None:
     """Which one is chosen follows from the images, which are read later."""
     location = str(small_shards().manifest)
-    with pytest.raises(UserError, match="minibatch_stddev"):  # of photographs: from the choice
-        resolve_auto(location, None, {"discriminator.minibatch_stddev": "4", "device": "cpu"})
+    with pytest.raises(UserError, match=r"generator\.kernel"):  # of photographs: from the choice
+        resolve_auto(location, None, {"generator.kernel": "4", "device": "cpu"})
     with pytest.raises(UserError, match=r"discriminator\.nothing"):
         resolve_auto(location, None, {"discriminator.nothing": "4"})
 
@@ -360,21 +362,21 @@ def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
     assert "this machine takes 20 s/kimg (a reference figure: 25 s of" in choice.explanation[0]
     config = replace(resolve(PRESET, {**choice.options, "max_hours": "0.5"}), preset="auto")
     assert config.burn_in.kimg == 90
-    assert compare_speed(config, 190.0, 0) == (
+    assert speed_remark(config, 190.0, 0) == (
         "auto: 190 s/kimg were measured, 20 were planned; the learning rates fall over 90 kimg, "
         "which take 4:45:00; with --hours 4.8 they would fall to the end"
     )
-    assert compare_speed(config, 5.0, 0).endswith(
+    assert speed_remark(config, 5.0, 0).endswith(
         "which take 7:30; after that, training goes on at the last rates"
     )
     for speed in (14.0, 20.0, 29.0):
-        assert not compare_speed(config, speed, 0)
-    assert not compare_speed(config, 190.0, 1000)  # the hours may be others than at the start
-    assert not compare_speed(replace(config, preset=PRESET), 190.0, 0)
+        assert not speed_remark(config, speed, 0)
+    assert not speed_remark(config, 190.0, 1000)  # the hours may be others than at the start
+    assert not speed_remark(replace(config, preset=PRESET), 190.0, 0)
     given = choose(facts(hours=0.5, kimg=20.0)).options | {"total_kimg": "20", "max_hours": "0.5"}
-    assert not compare_speed(replace(resolve(PRESET, given), preset="auto"), 190.0, 0)
+    assert not speed_remark(replace(resolve(PRESET, given), preset="auto"), 190.0, 0)
     without = resolve(PRESET, dict(choose(facts(hours=0.0)).options))
-    assert "20 were planned" not in compare_speed(replace(without, preset="auto"), 190.0, 0)
+    assert "20 were planned" not in speed_remark(replace(without, preset="auto"), 190.0, 0)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
