@@ -70,5 +70,6 @@ class AdviceCallback(Callback):
             newest.get("copies", 0.0),
             recent_mean(rows, "spread_fake", "spread_real"),
             recent_mean(rows, "r_t"),
+            loop.config.generator.name == "dcgan",
             getattr(loop.config.discriminator, "features_kimg", 0.0),
         )

@@ -21,6 +21,8 @@ def test_the_expected_distance_is_that_of_earlier_runs() -> None:
     assert replace(EARLY, fd=38.7, fd_kimg=37).fd_at(113) == pytest.approx(28.4, abs=0.5)
     cut_out = replace(EARLY, plain=1.0, fd=67.3, limit=20.5, fd_kimg=19.6)
     assert cut_out.fd_at(60.4) == pytest.approx(43.6, abs=1.5)
+    drawn = replace(cut_out, fd=201.5, limit=15.7, fd_kimg=58, drawn=True)
+    assert drawn.fd_at(441) == pytest.approx(153.2, abs=2)
     assert replace(EARLY, fd=20.0).fd_at(113) == 20.0  # at the limit nothing is left to gain
 
 
