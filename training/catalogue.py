@@ -151,7 +151,13 @@ def network_cost(config: Config) -> NetworkCost:
             latents = torch.zeros(count, shape.channels, shape.height, shape.width)
         packed = torch.zeros(2, shape.channels * count // 2, shape.height, shape.width)
         g_flop = _count_flop(generator, latents, labels)
-        d_flop = _count_flop(discriminator, packed, labels[:2])
+        # the mean over all images: at first the discriminator of pixels may train alone
+        alone = min(1.0, getattr(config.discriminator, "features_kimg", 0.0) / config.total_kimg)
+        d_flop = sum(
+            share * _count_flop(part, packed, labels[:2])
+            for part, share in ((discriminator, 1 - alone), (discriminator.on_pixels, alone))
+            if share
+        )
         further = build_further(config, shape, generator, discriminator)
     parameters = [count_parameters(network) for network in (generator, discriminator)]
     counted = {name: count_parameters(one.network) for name, one in further.items()}
