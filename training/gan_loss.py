@@ -44,6 +44,7 @@ class GanLoss(LossTerms):
         self._critic = self._build_critic()
         self._network = self.compiled(self._critic)
         self._on_pixels = getattr(self._critic, "on_pixels", self._critic)
+        self._pixels_network = self.compiled(self._on_pixels)
         self._generator = self.compiled(state.generator)
 
     def _build_critic(self) -> Any:
@@ -154,8 +155,8 @@ class GanLoss(LossTerms):
                 samples = samples.contiguous(memory_format=torch.channels_last)
             output: DiscriminatorOutput
             if weights is None:
-                network = self._on_pixels if twice or pixels_alone else self._network
-                output = network(samples, labels)
+                network = self._pixels_network if pixels_alone else self._network
+                output = (self._on_pixels if twice else network)(samples, labels)
             else:
                 output = functional_call(self._critic, weights, (samples, labels))
         return output

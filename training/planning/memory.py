@@ -19,6 +19,7 @@ from training.metrics.feature_networks import BATCH, load_feature_network, on_ba
 from training.networks import ImageShape
 from training.optimizer import optimizers
 from training.options.algorithm import BlockOptions
+from training.options.resolve import replace_known
 from training.planning.forecast import Forecast, checkpoint_bytes, count_parameters, moments
 from training.planning.live import Course, extended, live_meter
 from training.state import State, make_optimizer, new_state
@@ -151,9 +152,11 @@ def _step_bytes(state: State, config: Config, shape: ImageShape, ranks: Distribu
 
 
 def _step_course(state: State, config: Config, shape: ImageShape, count: int) -> Course:
+    # a step of all networks needs at least as much as one of some
     small = replace(
-        config, batch=count, micro_batch=0, n_critic=1, compile=False, blocks=BlockOptions()
-    )  # a step of both networks needs at least as much as one of either
+        config, batch=count, micro_batch=0, n_critic=1, compile=False, blocks=BlockOptions(),
+        discriminator=replace_known(config.discriminator, features_kimg=0.0),
+    )  # fmt: skip
     device = next(state.generator.parameters()).device
     channels = shape.channels * config.method.sets
     images = torch.zeros((count, shape.height, shape.width, channels), dtype=torch.uint8)

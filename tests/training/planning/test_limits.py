@@ -223,6 +223,26 @@ def test_memory_of_a_step_follows_the_piece_not_the_batch(
 
 
 @pytest.mark.slow
+def test_memory_is_that_of_all_discriminators_also_if_some_join_later() -> None:
+    discriminator = {"name": "projected", "width": 8, "size": 64, "pixel_width": 4}
+    needs = [
+        measure_run(
+            parse_config(
+                Config,
+                {
+                    "batch": 4, "generator": {"width": 4},
+                    "discriminator": discriminator | {"features_kimg": kimg},
+                },
+                "test",
+            ),
+            ImageShape(64, 64, 3), torch.device("cpu"), SINGLE_PROCESS,
+        ).step
+        for kimg in (0.0, 10.0)
+    ]  # fmt: skip
+    assert needs[1] == pytest.approx(needs[0], rel=0.01)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
