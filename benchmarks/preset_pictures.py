@@ -3,10 +3,9 @@
 The pictures and `presets.json`, with what each shows, are written to `--pictures`; docs/presets.md
 shows them (`python docs/generate.py`). A preset that takes more than `--gflop` per image is reduced
 to a half, a quarter or an eighth of the width with one block per stage. All are reduced to 64 px if
-their layers allow it, and frozen features that join later do so after a tenth of the images.
-Batches are at most 16, unless larger ones cost no more than that of a preset at the limit, so that
-some hundred steps fit into the time. The caption states all of it. Presets with a picture after
-`--seconds` are skipped; other trainings are continued.
+their layers allow it. Batches are at most 16, unless larger ones cost no more than that of a preset
+at the limit, so that some hundred steps fit into the time. The caption states all of it. Presets
+with a picture after `--seconds` are skipped; other trainings are continued.
     python benchmarks/preset_pictures.py --shards manifests/shells-64 --out /tmp/presets dcgan64
 """
 
@@ -84,14 +83,10 @@ def reduce(name: str, gflop: float) -> tuple[dict[str, str], str]:
     changes, divisor = tries[chosen], DIVISORS[chosen]
     if full.batch * costs[chosen] <= BATCH * gflop:
         changes |= {"batch": str(full.batch)}
-    alone = getattr(full.discriminator, "features_kimg", 0.0) / 10
-    if alone:
-        changes |= {"discriminator.features_kimg": f"{alone:g}"}
     words = [f"{side} px instead of {full.resolution}"] * (side < full.resolution)
     words += [f"width / {divisor}"] * (divisor > 1)
     batch = changes["batch"]
     words += [f"batch {batch} instead of {full.batch}"] * (int(batch) < full.batch)
-    words += [f"frozen features from {alone:g} kimg on"] * bool(alone)
     return changes, ", ".join(words) or "full size"
 
 
@@ -136,6 +131,8 @@ def paint(name: str, args: argparse.Namespace) -> dict[str, Any]:
     seconds = train(command, folder, args.seconds)
     write_atomic(args.pictures / f"{name}.jpg", picture(folder / "run"))
     seen = load_generator(str(folder / "run"), torch.device("cpu")).seen
+    if seen < 1000 * getattr(config.discriminator, "features_kimg", 0.0):
+        reduction += ", before frozen features join"
     data = str(source.index.name) + (" in gray" if gray else "")
     if config.method.sets > 1:
         data += f" and {Path(args.shards_b).name}"

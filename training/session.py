@@ -208,7 +208,7 @@ def dry_run(
         course = plan_course(seconds, run.left, config.max_hours, used, config.price_per_hour)
         until = run.seen / 1000 + course.kimg
         shown.message(course.text())
-        if line := speed_remark(config, seconds, run.seen):
+        if line := speed_remark(config, seconds, run.seen, until):
             shown.message(line)
         shown.message(found.disk_line(config, run.source, until))
         shown.finish(

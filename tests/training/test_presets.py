@@ -180,6 +180,18 @@ def test_sizes_are_those_of_real_networks() -> None:
         assert sum(weight.numel() for weight in network.parameters()) == counted
 
 
+def test_work_of_what_trains_alone_first_is_the_mean_of_both() -> None:
+    config = resolve("shells64-projected", {"total_kimg": "200"})
+    costs = [
+        network_cost(
+            replace(config, discriminator=replace(config.discriminator, features_kimg=kimg))
+        ).d_gflop
+        for kimg in (0.0, 150.0, 200.0)
+    ]
+    assert costs[1] == pytest.approx(0.25 * costs[0] + 0.75 * costs[2])
+    assert costs[2] < costs[0] / 3
+
+
 def test_work_is_the_formula() -> None:
     """2·kernel²·in·out·places for each convolution of the generator, by hand."""
     config = resolve("dcgan64", {})

@@ -71,10 +71,10 @@ class ConsoleCallback(Callback):
             config.price_per_hour,
         )  # fmt: skip
         loop.display.message(course.text())
-        if line := speed_remark(config, course.seconds_per_kimg, self._started_at):
+        until = start + course.kimg
+        if line := speed_remark(config, course.seconds_per_kimg, self._started_at, until):
             loop.display.message(line)
         if self._forecast and config.max_hours:
-            until = start + course.kimg
             loop.display.message(self._forecast.disk_line(config, loop.source, until))
 
     def _free_bytes(self) -> int:

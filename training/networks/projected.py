@@ -22,7 +22,7 @@ from training.networks.base import Discriminator, DiscriminatorOutput
 from training.networks.conditioning import require_labels
 from training.networks.dcgan import DcganD
 from training.networks.frozen import frozen_features, frozen_weights_digest
-from training.networks.layers import JointBatchNorm, MinibatchStddev, apply_spectral_norm
+from training.networks.layers import JointBatchNorm, apply_spectral_norm
 from training.options.architectures import DcganDiscriminator
 from training.options.efficient import ProjectedDiscriminator
 
@@ -115,9 +115,8 @@ class ScaleDiscriminator(nn.Module):
         for below, above in pairwise(channels):
             layers += down_block(options, below, above)
         self.layers = nn.Sequential(*layers)
-        group, outputs = options.minibatch_stddev, _PRODUCT if classes else 1
-        self.stddev = MinibatchStddev(group) if group else nn.Identity()
-        self.output = nn.Conv2d(channels[-1] + bool(group), outputs, patch, bias=False)
+        outputs = _PRODUCT if classes else 1
+        self.output = nn.Conv2d(channels[-1], outputs, patch, bias=False)
         self.embed: nn.Sequential | None = None
         if classes:
             self.embed = nn.Sequential(
@@ -126,7 +125,7 @@ class ScaleDiscriminator(nn.Module):
 
     def forward(self, maps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         last = self.layers(maps)
-        logits = self.output(self.stddev(last))
+        logits = self.output(last)
         if self.embed is not None:
             wanted = self.embed(labels)[:, :, None, None].to(logits.dtype)
             logits = (logits * wanted).sum(dim=1) / _PRODUCT**0.5
@@ -141,7 +140,7 @@ class ProjectedD(Discriminator):
 
     def __init__(self, options: ProjectedDiscriminator, shape: ImageShape) -> None:
         super().__init__()
-        if options.condition == "projection":
+        if options.condition != "none":
             require_labels("discriminator.condition", shape)
         self.pixel_logits = options.pixel_logits
         self.size, self.joint_batch = options.size, options.norm == "joint"
@@ -205,7 +204,7 @@ class ProjectedD(Discriminator):
 def _pixel_discriminator(options: ProjectedDiscriminator, shape: ImageShape) -> DcganD:
     made = DcganDiscriminator(
         width=options.pixel_width, norm="none", bias=True, init="orthogonal",
-        minibatch_stddev=_GROUP, condition=options.condition,
+        minibatch_stddev=_GROUP, condition="none" if options.condition == "none" else "projection",
     )  # fmt: skip
     return DcganD(made, shape, codes=0)
 

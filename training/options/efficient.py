@@ -58,28 +58,28 @@ class ProjectedDiscriminator:
     Images are resized to `size` px per side (0: not resized) for the network. Its maps of four
     scales are mixed across channels and scales by fixed random weights, to `width` channels at the
     largest scale; each scale has its own discriminator. `separable` convolutions are cheaper.
-    Labels enter by a `projection` (`condition`). `spectral` normalises every weight (Miyato 2018).
+    Labels enter by a `projection` (`condition`), with `pixels` in the pixel discriminator alone.
+    `spectral` normalises every weight (Miyato 2018), those of the pixel discriminator only if
+    `pixel_spectral` is on.
 
     `norm`: separate batch norm over real and fake images (the published `batch`) removes what all
     images of a batch have in common, so that pale colours on all fakes are hardly noticed; `joint`
-    normalises both together. `minibatch_stddev` appends a channel with the standard deviation over
-    groups of that many samples to the last maps of each scale (Karras 2018; 0: none).
+    normalises both together.
 
-    `pixel_width` adds a discriminator on the image itself, a DCGAN discriminator of that width
-    without norm (0: none). With it, R1 and other penalties limit this discriminator alone, and
-    `pixel_spectral` is whether `spectral` normalises it too. It trains alone for `features_kimg`
-    thousand images, which learns whole shapes in less time; then the others join. Its logit counts
-    as `pixel_logits` of theirs, of which each scale has one up to 128 px.
+    `pixel_width` adds a pixel discriminator, which sees the image itself: a DCGAN discriminator of
+    that width without norm (0: none). If there is one, R1 and other penalties limit it alone. For
+    the first `features_kimg` thousand images the pixel discriminator trains alone, which learns
+    whole shapes in less time; then those on features join. `pixel_logits` is how many times its
+    logit counts; up to 128 px each scale has one logit.
     """
 
     name: Literal["projected"] = "projected"
-    condition: Literal["none", "projection"] = "none"
+    condition: Literal["none", "projection", "pixels"] = "none"
     width: Annotated[int, Field(ge=8, le=1_000_000)] = 64
     size: Annotated[int, Field(ge=0, le=4096)] = 224
     separable: bool = False
     spectral: bool = True
     norm: Literal["batch", "joint"] = "batch"
-    minibatch_stddev: Number = 0
     pixel_width: Number = 0
     pixel_spectral: bool = True
     features_kimg: NonNegative = 0.0

@@ -49,21 +49,40 @@ def loss_kind_conflicts(config: Config) -> Iterator[str]:
 def projected_conflicts(config: Config, discriminator: ProjectedDiscriminator) -> Iterator[str]:
     """Check options that do not fit discriminators on frozen features."""
     joint, single = discriminator.norm == "joint", config.method.name == "gan"
-    if joint and penalties_of(config) and not (discriminator.pixel_width and single):
+    penalties, pixels = penalties_of(config), discriminator.pixel_width > 0
+    if penalties and pixels and not single:
+        yield (
+            f"loss.{penalties[0]}: with discriminator.pixel_width it limits that discriminator, "
+            f"which method.name {config.method.name} does not support"
+        )
+    elif penalties and joint and not pixels:
         yield (
             'discriminator.norm: "joint" needs real and fake images in one pass, but the '
-            f"penalty {penalties_of(config)[0]} uses one kind; with discriminator.pixel_width it "
-            "limits that discriminator"
+            f"penalty {penalties[0]} uses one kind; with discriminator.pixel_width it limits that "
+            "discriminator"
         )
+    if LOSS_PROPERTIES[config.loss.name].unbounded and not config.loss.weight_clip:
+        if not discriminator.spectral:
+            yield (
+                f"discriminator.spectral: {config.loss.name} needs bounded gradients of the "
+                "discriminators on features"
+            )
+        elif pixels and not (discriminator.pixel_spectral or penalties):
+            yield (
+                f"discriminator.pixel_spectral: {config.loss.name} needs bounded gradients of the "
+                "pixel discriminator; set it to true, or loss.r1"
+            )
     if joint and config.compile:
         yield (
             'compile: not supported with discriminator.norm "joint", which works differently '
             "in the step of each network"
         )
-    if discriminator.pixel_width == 0:
+    if not pixels:
         for name in ("pixel_spectral", "pixel_logits", "features_kimg"):
             if getattr(discriminator, name) != getattr(ProjectedDiscriminator(), name):
                 yield f"discriminator.{name}: has an effect only with discriminator.pixel_width"
+        if discriminator.condition == "pixels":
+            yield 'discriminator.condition: "pixels" needs discriminator.pixel_width'
     elif discriminator.features_kimg and not single:
         yield f"discriminator.features_kimg: not supported by method.name {config.method.name}"
     elif discriminator.features_kimg and config.unroll.steps:

@@ -89,7 +89,8 @@ def _penalties(config: Config) -> Iterator[str]:
             "loss.gp: penalises the gradient of each sample, but with batch norm each logit "
             'depends on all samples; set discriminator.norm to "none" or "instance"'
         )
-    if loss.gp and isinstance(discriminator, FastganDiscriminator | ProjectedDiscriminator):
+    normed = isinstance(discriminator, FastganDiscriminator | ProjectedDiscriminator)
+    if loss.gp and normed and not getattr(discriminator, "pixel_width", 0):
         yield (
             f"loss.gp: penalises the gradient of each sample, but with the batch norm of the "
             f"{discriminator.name} discriminator each logit depends on all samples; "

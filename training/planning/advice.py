@@ -86,13 +86,19 @@ def planned_kimg(config: Config) -> float:
     return min(config.burn_in.kimg or config.total_kimg / spare, config.total_kimg)
 
 
-def speed_remark(config: Config, seconds_per_kimg: float, seen: int) -> str:
-    """Return a line for the user if steps will take longer than those measured, as discriminators
-    on frozen features join, or if the measured speed is far from the one that `--preset auto`
-    planned with; otherwise, for runs that have `seen` images before, and where the number of images
-    ends the run, so that its rates fall to the end at any speed, an empty text."""
+def speed_remark(config: Config, seconds_per_kimg: float, seen: int, until: float) -> str:
+    """Return a line for the user if discriminators on frozen features join later, after which steps
+    take longer, or not at all before the end at `until` thousand images; or if the measured speed
+    is far from the one that `--preset auto` planned with; otherwise, for runs that have `seen`
+    images before, and where the number of images ends the run, so that its rates fall to the end at
+    any speed, an empty text."""
     kimg, alone = config.burn_in.kimg, getattr(config.discriminator, "features_kimg", 0.0)
-    if seen < 1000 * alone < 1000 * config.total_kimg:
+    if alone >= until:
+        return (
+            f"warning: discriminator.features_kimg: {alone:g}, but the run ends at {until:.3g} "
+            "kimg, so that discriminators on frozen features never join; lower it"
+        )
+    if seen < 1000 * alone:
         return f"from {alone:g} kimg on, discriminators on frozen features join; steps take longer"
     if config.preset != NAME or seen or not kimg or kimg >= config.total_kimg:
         return ""
@@ -165,6 +171,8 @@ def conclusion(now: Progress) -> str:
     ratio = now.fd / now.limit
     twice = now.fd_at(2 * now.fd_kimg)
     helps = []
+    if now.fd_kimg < now.alone:
+        helps.append((1.0, f"discriminators on frozen features, which join at {now.alone:g} kimg"))
     if now.copies > _COPIES:
         helps.append((1.0, f"more images: {now.copies:.0%} of the samples are copies"))
     if now.r_t is not None and now.r_t > _MEMORISED:

@@ -78,7 +78,7 @@ def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice
     }
     if row.scheduled:
         options |= _schedule(inputs, kimg, (given or {}).get("burn_in.kimg", ""))
-    if row.alone:
+    if row.alone and (given or {}).get("discriminator.name", "projected") == "projected":
         options["discriminator.features_kimg"] = f"{kimg * row.alone:.3g}"
     if row.gamma:
         pixels = height * height * inputs.width // inputs.height

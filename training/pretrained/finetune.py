@@ -47,7 +47,8 @@ def load_initial_weights(state: State, start: str, device: torch.device) -> Weig
     pickle of StyleGAN2 or StyleGAN3 (`.pkl`).
 
     A weight whose name and shape are not in `start` keeps its initial values, for example if the
-    labels differ. Optimisers and position are those of a new run.
+    labels differ. A discriminator of pixels starts the one that is part of a projected
+    discriminator. Optimisers and position are those of a new run.
 
     Raises:
         UserError: there is no such checkpoint, or it belongs to other networks.
@@ -59,7 +60,11 @@ def load_initial_weights(state: State, start: str, device: torch.device) -> Weig
         if name not in given:
             missing.append(name)
             continue
-        own = network.state_dict()
+        part: torch.nn.Module = network
+        if isinstance(network, Discriminator) and not network.state_dict().keys() & given[name]:
+            part = network.on_pixels
+            missing += [f"{name}s on frozen features"] * (part is not network)
+        own = part.state_dict()
         _require_depth(start, name, own, given[name])
         fitting = {
             key: value
@@ -74,7 +79,7 @@ def load_initial_weights(state: State, start: str, device: torch.device) -> Weig
             raise UserError(
                 f"init_from: {start} has another {name}: fewer than half of the weights match"
             )
-        network.load_state_dict(own | fitting)
+        part.load_state_dict(own | fitting)
         missing += [f"{name}.{key}" for key in own.keys() - fitting.keys()]
         unused += [f"{name}.{key}" for key in given[name].keys() - own.keys()]
     return WeightMismatch(tuple(sorted(missing)), tuple(sorted(unused)))

@@ -292,13 +292,27 @@ def test_penalties_limit_the_discriminator_of_pixels_alone() -> None:
     assert any(one.grad.any() for one in state.discriminator.pixels.parameters())
 
 
-def test_each_scale_sees_how_much_images_differ() -> None:
-    images, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.zeros(4, dtype=torch.int64)
-    for group in (0, 4):
-        discriminator = make(minibatch_stddev=group).eval()
-        alone = torch.cat([discriminator(one[None], labels[:1]).logits for one in images])
-        differs = (discriminator(images, labels).logits - alone).abs().amax(dim=0) > 1e-4
-        assert differs.tolist() == [group > 0] * 4
+def test_a_step_with_a_penalty_trains_the_scales_too() -> None:
+    """With batch norm R1 would reuse the logits of the loss, if it were of all of them."""
+    made = config(norm="batch", pixel_width=4, pixel_spectral=False)
+    made = replace(made, loss=replace(made.loss, r1=0.5, interval=1))
+    state = new_state(made, SHAPE, CPU)
+    before = [one.detach().clone() for one in state.discriminator.discriminators.parameters()]
+    train(state, made, 1)
+    after = state.discriminator.discriminators.parameters()
+    assert not all(map(torch.equal, after, before))
+
+
+def test_labels_may_enter_the_discriminator_of_pixels_alone() -> None:
+    more = {"pixel_width": 4, "generator": {"condition": "embedding"}}
+    images = torch.rand(4, 3, 64, 64) * 2 - 1
+    for condition, expected in (("projection", [True] * 5), ("pixels", [False] * 4 + [True])):
+        discriminator = make(condition=condition, **more).eval()
+        first, other = (
+            discriminator(images, torch.full((4,), label, dtype=torch.int64)).logits
+            for label in (0, 1)
+        )
+        assert ((first - other).abs().amax(dim=0) > 1e-6).tolist() == expected
 
 
 def test_the_discriminator_of_pixels_may_have_no_spectral_norm() -> None:

@@ -35,6 +35,11 @@ def test_after_a_tenth_it_says_what_to_expect() -> None:
     assert "too alike" in expectation(replace(EARLY, diversity=0.2))
     assert "memorises" in expectation(replace(EARLY, r_t=0.95))
     assert "begins at 60 kimg: discriminators on frozen" in expectation(replace(EARLY, alone=60.0))
+    early = replace(EARLY, alone=60.0)
+    assert "most: discriminators on frozen features, which join at 60 kimg, then" in conclusion(
+        early
+    )
+    assert "frozen features" not in conclusion(replace(early, fd_kimg=70))
     assert "no evaluation yet" in expectation(replace(EARLY, fd=None))
 
 

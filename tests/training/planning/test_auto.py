@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,19 @@ from training.callbacks import EndReason
 from training.networks import ImageShape
 from training.networks.sizes import doublings
 from training.optimizer import set_learning_rate
-from training.options.resolve import resolve
+from training.options.resolve import drop_label_conditions, resolve
 from training.planning.advice import planned_kimg, speed_remark
 from training.planning.auto import (
     PRESET,
     choose,
+    choose_measured,
     resolve_auto,
 )
 from training.planning.auto_table import AUTO_TABLE, DRAWN
 from training.planning.inputs import (
     AutoInputs,
     explained_by_labels,
+    measure_speed,
     plain_border_fraction,
     smooth_fraction,
 )
@@ -192,8 +195,13 @@ def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> N
     assert kimg == planned_kimg(config) / 10 == 315
     assert config.discriminator.features_kimg == pytest.approx(0.8 * kimg)
     assert "conditional on its 10 labels; slight noise" in drawn.explanation[1]
-    assert speed_remark(config, 10.0, 0).startswith("from 252 kimg on, discriminators on frozen")
-    assert speed_remark(config, 10.0, 300_000) == ""
+    assert speed_remark(config, 10.0, 0, 1e9).startswith(
+        "from 252 kimg on, discriminators on frozen"
+    )
+    assert speed_remark(config, 10.0, 300_000, 1e9) == ""
+    assert "features never join; lower it" in speed_remark(config, 10.0, 0, 200)
+    own = choose(facts(**DRAWINGS), {"discriminator.name": "dcgan"}).options
+    assert "discriminator.features_kimg" not in own
     prints = {"plain": 0.0, "smooth": 0.0, "telling": 0.42}
     assert choose(facts(**DRAWINGS | prints)).preset == DRAWN
     for other in ({"telling": 0.11}, {"labels": 0}):  # garments cut out, and no labels
@@ -325,7 +333,7 @@ def test_the_rates_of_a_short_run_are_constant(limit: dict[str, float]) -> None:
     assert optimizer.param_groups[0]["lr"] == config.g_optimizer.lr
     assert "rates 0.003:" in few.explanation[2]
     assert planned_kimg(config) == pytest.approx(20 if limit["hours"] == 0 else 18)
-    assert speed_remark(config, 1000.0, 0) == ""
+    assert speed_remark(config, 1000.0, 0, 1e9) == ""
 
 
 @pytest.mark.parametrize(("given", "rate"), [("10", "0.1"), ("0", "1")])
@@ -362,21 +370,21 @@ def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
     assert "this machine takes 20 s/kimg (a reference figure: 25 s of" in choice.explanation[0]
     config = replace(resolve(PRESET, {**choice.options, "max_hours": "0.5"}), preset="auto")
     assert config.burn_in.kimg == 90
-    assert speed_remark(config, 190.0, 0) == (
+    assert speed_remark(config, 190.0, 0, 1e9) == (
         "auto: 190 s/kimg were measured, 20 were planned; the learning rates fall over 90 kimg, "
         "which take 4:45:00; with --hours 4.8 they would fall to the end"
     )
-    assert speed_remark(config, 5.0, 0).endswith(
+    assert speed_remark(config, 5.0, 0, 1e9).endswith(
         "which take 7:30; after that, training goes on at the last rates"
     )
     for speed in (14.0, 20.0, 29.0):
-        assert not speed_remark(config, speed, 0)
-    assert not speed_remark(config, 190.0, 1000)  # the hours may be others than at the start
-    assert not speed_remark(replace(config, preset=PRESET), 190.0, 0)
+        assert not speed_remark(config, speed, 0, 1e9)
+    assert not speed_remark(config, 190.0, 1000, 1e9)  # the hours may be others than at the start
+    assert not speed_remark(replace(config, preset=PRESET), 190.0, 0, 1e9)
     given = choose(facts(hours=0.5, kimg=20.0)).options | {"total_kimg": "20", "max_hours": "0.5"}
-    assert not speed_remark(replace(resolve(PRESET, given), preset="auto"), 190.0, 0)
+    assert not speed_remark(replace(resolve(PRESET, given), preset="auto"), 190.0, 0, 1e9)
     without = resolve(PRESET, dict(choose(facts(hours=0.0)).options))
-    assert "20 were planned" not in speed_remark(replace(without, preset="auto"), 190.0, 0)
+    assert "20 were planned" not in speed_remark(replace(without, preset="auto"), 190.0, 0, 1e9)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -406,6 +414,42 @@ def test_other_networks_are_measured_again(
 def test_a_fast_machine_gets_the_networks_of_more_hours() -> None:
     widths = [choose(facts(hours=3.5, pace=p)).options["generator.width"] for p in (1.0, 2.0)]
     assert widths == ["16", "32"]
+
+
+def test_the_speed_of_both_parts_of_a_run_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 s a thousand images of pixels alone, 12 s after frozen features have joined."""
+    joined = 0.008
+    config = resolve(DRAWN, {"discriminator.features_kimg": str(joined), "total_kimg": "0.02"})
+
+    class Timed:
+        def __init__(self, _config: Any, state: Any, _device: Any) -> None:
+            self.state = state
+
+        def __call__(self, _batches: Any) -> int:
+            return int(self.state.seen)
+
+    def seconds(step: Callable[[], int], *_: Any) -> float:
+        return 12.0 if step() >= 1000 * joined else 2.0
+
+    monkeypatch.setattr("training.planning.inputs.Step", Timed)
+    monkeypatch.setattr("training.planning.inputs.time_steps", seconds)
+    config = drop_label_conditions(config, 0)
+    found = measure_speed(config, ImageShape(64, 64, 3), 0.8)
+    assert found == pytest.approx(3600 / (0.8 * 2 + 0.2 * 12))
+
+
+def test_the_choice_measures_the_speed_of_both_parts(
+    small_shards: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = []
+    inputs = facts(**DRAWINGS, hours=1)
+    monkeypatch.setattr("training.planning.auto.gather_inputs", lambda *_: inputs)
+    monkeypatch.setattr(
+        "training.planning.auto.measure_speed", lambda *found: shares.append(found[2]) or 420.0
+    )
+    source = open_shard_dataset(small_shards().manifest, 0)
+    assert choose_measured(source, resolve(PRESET, {}), {}).preset == DRAWN
+    assert shares == [0.8]
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -48,6 +48,37 @@ def test_a_run_begins_with_another_s_weights(
     assert all(torch.equal(second[key], third[key]) for key in second)
 
 
+def test_a_discriminator_of_pixels_starts_that_of_a_projected_one(tmp_path: Path) -> None:
+    pixels = {
+        "width": 4, "norm": "none", "bias": True, "minibatch_stddev": 4, "condition": "projection"
+    }  # fmt: skip
+    projected = {
+        "name": "projected", "width": 8, "size": 64, "pixel_width": 4, "pixel_spectral": False,
+        "condition": "pixels",
+    }  # fmt: skip
+    shape, cpu = ImageShape(64, 64, 3, 5), torch.device("cpu")
+    first, second = (
+        new_state(
+            parse_config(
+                Config,
+                {"generator": {"width": 4, "condition": "norm"}, "discriminator": discriminator},
+                "test",
+            ),
+            shape, cpu,
+        )
+        for discriminator in (pixels, projected)
+    )  # fmt: skip
+    checkpoint.save(tmp_path, 0, {"state": first.tensors()}, 1)
+    (start,) = tmp_path.glob("*.pt")
+    heads = {k: w.clone() for k, w in second.discriminator.discriminators.state_dict().items()}
+    found = load_initial_weights(second, str(start), cpu)
+    assert found == WeightMismatch(("discriminators on frozen features",), ())
+    expected, own = first.discriminator.state_dict(), second.discriminator.pixels.state_dict()
+    assert all(torch.equal(own[key], weight) for key, weight in expected.items())
+    after = second.discriminator.discriminators.state_dict()
+    assert all(torch.equal(after[key], weight) for key, weight in heads.items())
+
+
 def test_other_networks_and_missing_runs_are_refused(
     tmp_path: Path,
     small_shards: Callable[..., Any],
