@@ -96,7 +96,7 @@ def speed_remark(config: Config, seconds_per_kimg: float, seen: int, until: floa
     if alone >= until:
         return (
             f"warning: discriminator.features_kimg: {alone:g}, but the run ends at {until:.3g} "
-            "kimg, so that discriminators on frozen features never join; lower it"
+            "kimg: discriminators on frozen features never join; train longer, or lower it"
         )
     if seen < 1000 * alone:
         return f"from {alone:g} kimg on, discriminators on frozen features join; steps take longer"
