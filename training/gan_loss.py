@@ -44,7 +44,8 @@ class GanLoss(LossTerms):
         self._critic = self._build_critic()
         self._network = self.compiled(self._critic)
         self._on_pixels = getattr(self._critic, "on_pixels", self._critic)
-        self._pixels_network = self.compiled(self._on_pixels)
+        is_whole = self._on_pixels is self._critic
+        self._pixels_network = self._network if is_whole else self.compiled(self._on_pixels)
         self._generator = self.compiled(state.generator)
 
     def _build_critic(self) -> Any:
