@@ -26,6 +26,7 @@ from training.config import Config
 from training.grid import encode, enlarge, make_grid, shown
 from training.latent.sampling import sample_ws
 from training.machine.device import is_bf16_fast
+from training.options.architectures import features_kimg
 from training.options.resolve import preset_names, resolve
 from training.pretrained.inference import load_generator
 from training.streaming.dataset import open_shard_dataset, open_training_sets
@@ -131,7 +132,7 @@ def paint(name: str, args: argparse.Namespace) -> dict[str, Any]:
     seconds = train(command, folder, args.seconds)
     write_atomic(args.pictures / f"{name}.jpg", picture(folder / "run"))
     seen = load_generator(str(folder / "run"), torch.device("cpu")).seen
-    if seen < 1000 * getattr(config.discriminator, "features_kimg", 0.0):
+    if seen < 1000 * features_kimg(config.discriminator):
         reduction += ", before frozen features join"
     data = str(source.index.name) + (" in gray" if gray else "")
     if config.method.sets > 1:

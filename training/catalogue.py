@@ -17,7 +17,7 @@ from pipeline.contract import exit_status
 from training.config import Config
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.networks.further import build_further
-from training.options.architectures import code_count
+from training.options.architectures import code_count, features_kimg
 from training.options.methods import CycleganMethod, GanMethod
 from training.options.resolve import preset_names, replace_known, resolve
 from training.planning.forecast import count_parameters
@@ -152,7 +152,7 @@ def network_cost(config: Config) -> NetworkCost:
         packed = torch.zeros(2, shape.channels * count // 2, shape.height, shape.width)
         g_flop = _count_flop(generator, latents, labels)
         # the mean over all images: at first the discriminator of pixels may train alone
-        alone = min(1.0, getattr(config.discriminator, "features_kimg", 0.0) / config.total_kimg)
+        alone = min(1.0, features_kimg(config.discriminator) / config.total_kimg)
         d_flop = sum(
             share * _count_flop(part, packed, labels[:2])
             for part, share in ((discriminator, 1 - alone), (discriminator.on_pixels, alone))

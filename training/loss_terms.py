@@ -11,7 +11,7 @@ from training.config import Config
 from training.machine.distributed import Distributed
 from training.networks import DiscriminatorOutput, latent_codes
 from training.optimizer import burn_in_value
-from training.options.architectures import is_semi_supervised
+from training.options.architectures import features_kimg, is_semi_supervised
 from training.state import State
 from training.techniques import Target, draw_targets, fading, for_each_logit
 
@@ -48,7 +48,7 @@ class LossTerms:
         options, burn_in, seen = self._config.augment, self._config.burn_in, self._state.seen
         noise = fading(options.noise, options.noise_kimg, seen)
         blur = 0.0 if self._config.init_from else fading(options.blur, options.blur_kimg, seen)
-        alone = seen < 1000 * getattr(self._config.discriminator, "features_kimg", 0.0)
+        alone = seen < 1000 * features_kimg(self._config.discriminator)
         return noise, burn_in_value(burn_in, 1.0, burn_in.penalty, seen), blur, alone
 
     def penalty_weight(self, name: str) -> float:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError
 from training.callbacks.base import Callback, EndReason
+from training.options.architectures import features_kimg
 from training.planning.advice import (
     Progress,
     conclusion,
@@ -71,5 +72,5 @@ class AdviceCallback(Callback):
             recent_mean(rows, "spread_fake", "spread_real"),
             recent_mean(rows, "r_t"),
             loop.config.generator.name == "dcgan",
-            getattr(loop.config.discriminator, "features_kimg", 0.0),
+            features_kimg(loop.config.discriminator),
         )

@@ -163,8 +163,8 @@ class ProjectedD(Discriminator):
         self.register_buffer("frozen_digest", stored)
         if options.spectral:
             apply_spectral_norm(self.discriminators)
-        if self.pixels is not None and options.spectral and options.pixel_spectral:
-            apply_spectral_norm(self.pixels)
+            if self.pixels is not None and options.pixel_spectral:
+                apply_spectral_norm(self.pixels)
 
     @property
     def on_pixels(self) -> Discriminator:

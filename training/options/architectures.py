@@ -278,6 +278,12 @@ AnyDiscriminatorOptions = Annotated[
 ]
 
 
+def features_kimg(options: AnyDiscriminatorOptions) -> float:
+    """Return the thousand images after which discriminators on frozen features join that of pixels
+    (0: from the start, or there are none)."""
+    return float(getattr(options, "features_kimg", 0.0))
+
+
 def is_semi_supervised(options: object) -> bool:
     """Return True if the discriminator has the head with K + 1 classes."""
     return isinstance(options, SemiSupervisedOptions) and options.semi_supervised

@@ -78,8 +78,9 @@ def projected_conflicts(config: Config, discriminator: ProjectedDiscriminator) -
             "in the step of each network"
         )
     if not pixels:
+        plain = ProjectedDiscriminator()
         for name in ("pixel_spectral", "pixel_logits", "features_kimg"):
-            if getattr(discriminator, name) != getattr(ProjectedDiscriminator(), name):
+            if getattr(discriminator, name) != getattr(plain, name):
                 yield f"discriminator.{name}: has an effect only with discriminator.pixel_width"
         if discriminator.condition == "pixels":
             yield 'discriminator.condition: "pixels" needs discriminator.pixel_width'

@@ -15,6 +15,7 @@ from statistics import fmean
 from pipeline.contract import format_duration
 from training.config import Config
 from training.monitoring.history import Row
+from training.options.architectures import features_kimg
 from training.planning.auto import NAME
 from training.planning.auto_table import DAY, SPARE
 from training.planning.inputs import PLAIN
@@ -74,8 +75,8 @@ class Progress:
         """Return the FD to expect after this many thousand images."""
         assert self.fd is not None
         assert self.limit is not None
-        decay = _PLAIN_DECAY if self.plain >= PLAIN else _DECAY
-        decay = _DRAWN_DECAY if self.drawn else decay
+        undrawn = _PLAIN_DECAY if self.plain >= PLAIN else _DECAY
+        decay = _DRAWN_DECAY if self.drawn else undrawn
         above = max(0.0, self.fd - self.limit)
         return self.fd - above * (1 - float((self.fd_kimg / kimg) ** decay))
 
@@ -92,14 +93,16 @@ def speed_remark(config: Config, seconds_per_kimg: float, seen: int, until: floa
     is far from the one that `--preset auto` planned with; otherwise, for runs that have `seen`
     images before, and where the number of images ends the run, so that its rates fall to the end at
     any speed, an empty text."""
-    kimg, alone = config.burn_in.kimg, getattr(config.discriminator, "features_kimg", 0.0)
-    if alone >= until:
+    kimg, alone = config.burn_in.kimg, features_kimg(config.discriminator)
+    if seen < 1000 * alone:
+        if alone < until:
+            return (
+                f"from {alone:g} kimg on, discriminators on frozen features join; steps take longer"
+            )
         return (
             f"warning: discriminator.features_kimg: {alone:g}, but the run ends at {until:.3g} "
             "kimg: discriminators on frozen features never join; train longer, or lower it"
         )
-    if seen < 1000 * alone:
-        return f"from {alone:g} kimg on, discriminators on frozen features join; steps take longer"
     if config.preset != NAME or seen or not kimg or kimg >= config.total_kimg:
         return ""
     planned = (config.max_hours or DAY) * 3600 / kimg

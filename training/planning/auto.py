@@ -61,6 +61,7 @@ def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice
         raise UserError(
             f"--preset auto: {count_of(inputs.samples, 'image')}; at least 16 are needed"
         )
+    given = given or {}
     row = scale_row(_find_row(inputs), inputs)
     hours = min(inputs.hours or DAY, (inputs.kimg or inf) / row.kimg_per_hour)
     kimg = max(float(f"{hours * row.kimg_per_hour:.3g}"), row.batch / 1000)
@@ -77,8 +78,8 @@ def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice
         "augment.noise": f"{NOISE if inputs.without_noise else 0:g}",
     }
     if row.scheduled:
-        options |= _schedule(inputs, kimg, (given or {}).get("burn_in.kimg", ""))
-    if row.alone and (given or {}).get("discriminator.name", "projected") == "projected":
+        options |= _schedule(inputs, kimg, given.get("burn_in.kimg", ""))
+    if row.alone and given.get("discriminator.name", "projected") == "projected":
         options["discriminator.features_kimg"] = f"{kimg * row.alone:.3g}"
     if row.gamma:
         pixels = height * height * inputs.width // inputs.height
@@ -86,7 +87,7 @@ def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice
     # preparing evaluations takes a minute
     first = kimg * EVALUATED if hours >= LEAST_EVALUATED else 0.0
     options["evaluate.kimg"] = f"{min(EvaluateOptions().kimg, first):.3g}"
-    return Choice(row.preset, options, _why(inputs, row, kimg, {**options, **(given or {})}))
+    return Choice(row.preset, options, _why(inputs, row, kimg, {**options, **given}))
 
 
 def _schedule(inputs: AutoInputs, kimg: float, given: str) -> dict[str, str]:

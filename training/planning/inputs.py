@@ -142,7 +142,7 @@ def plain_fraction(source: ShardDataset, options: DataOptions) -> float:
     return plain_border_fraction(_first_images(source, options)[0])
 
 
-def measure_speed(config: Config, shape: ImageShape, alone: float = 0.0) -> float:
+def measure_speed(config: Config, shape: ImageShape, alone: float) -> float:
     """Measure steps of `config` on black images of this shape, on the number of CPU threads that a
     run would choose: thousand images per hour. `alone` is the part of them that a projected
     discriminator's part on pixels sees alone."""

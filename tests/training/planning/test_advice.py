@@ -34,8 +34,8 @@ def test_after_a_tenth_it_says_what_to_expect() -> None:
     assert "memorises" not in said
     assert "too alike" in expectation(replace(EARLY, diversity=0.2))
     assert "memorises" in expectation(replace(EARLY, r_t=0.95))
-    assert "begins at 60 kimg: discriminators on frozen" in expectation(replace(EARLY, alone=60.0))
     early = replace(EARLY, alone=60.0)
+    assert "begins at 60 kimg: discriminators on frozen" in expectation(early)
     assert "most: discriminators on frozen features, which join at 60 kimg, then" in conclusion(
         early
     )

@@ -200,6 +200,7 @@ def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> N
     )
     assert speed_remark(config, 10.0, 300_000, 1e9) == ""
     assert "features never join; train longer, or lower it" in speed_remark(config, 10.0, 0, 200)
+    assert speed_remark(resolve(PRESET, {}), 10.0, 0, 0) == ""  # no time for a step
     own = choose(facts(**DRAWINGS), {"discriminator.name": "dcgan"}).options
     assert "discriminator.features_kimg" not in own
     prints = {"plain": 0.0, "smooth": 0.0, "telling": 0.42}
