@@ -50,13 +50,22 @@ def exit_status(
             print_error(describe_os_error(error))
             return 2
         except KeyboardInterrupt:
-            print(interrupted, file=sys.stderr)
-            return interrupted_status
+            return _end_interrupted(interrupted, interrupted_status)
         except (MemoryError, RuntimeError) as error:
+            if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11, in `__set_name__`
+                return _end_interrupted(interrupted, interrupted_status)
             if not _is_out_of_memory(error):
                 raise
             print_error("not enough memory; ask for less at once, or use a larger machine")
             return 2
+
+
+def _end_interrupted(line: str, status: int) -> int:
+    print(line, file=sys.stderr)
+    # an interrupt inside `exec` of a text, as in a dataclass that is being imported, would make
+    # Python end by SIGINT instead of with `status`; the next `exec` resets that
+    exec("")
+    return status
 
 
 def exit_process(status: int) -> NoReturn:
