@@ -226,7 +226,7 @@ def paragraphs(owner: type) -> list[str]:
 
 def introduction(options: type) -> str:
     """Return the first sentence of a class's docstring."""
-    return re.split(r"(?<=\.) |: ", paragraphs(options)[0])[0].rstrip(".:") + "."
+    return re.split(r"(?<=\.)(?<!et al\.) |: ", paragraphs(options)[0])[0].rstrip(".:") + "."
 
 
 def unexplained(options: type) -> list[str]:
