@@ -151,7 +151,7 @@ def network_cost(config: Config) -> NetworkCost:
             latents = torch.zeros(count, shape.channels, shape.height, shape.width)
         packed = torch.zeros(2, shape.channels * count // 2, shape.height, shape.width)
         g_flop = _count_flop(generator, latents, labels)
-        # the mean over all images: at first the discriminator of pixels may train alone
+        # the mean over all images: at first the pixel discriminator may train alone
         alone = min(1.0, features_kimg(config.discriminator) / config.total_kimg)
         d_flop = sum(
             share * _count_flop(part, packed, labels[:2])

@@ -35,6 +35,8 @@ class LossTerms:
         self._semi_supervised = is_semi_supervised(config.discriminator)
         self._adversarial = losses.LOSSES[config.loss.name]
         self._loss_numbers = losses.LossNumbers(config.loss, config.batch, ranks)
+        has_labels = config.generator.condition != "none"
+        self._spread = losses.FeatureSpread(has_labels, ranks)
 
     def autocast(self) -> torch.autocast:
         """Return the autocast context of the networks."""
@@ -85,6 +87,8 @@ class LossTerms:
             with self.autocast():
                 distance = self._state.discriminator.reconstruct(real)
             extra.append(("reconstruction", distance, options.reconstruction))
+        if options.feature_spread and real.frozen:
+            self._spread.follow(self._state.scalars, real.frozen, labels[0])
         for name, value, weight in extra:
             stats[name] = value.detach()
             loss = loss + value * weight
@@ -136,6 +140,11 @@ class LossTerms:
             alike = losses.pulling_away(fake.features)
             stats["pulling_away"] = alike.detach()
             loss = loss + alike * options.pulling_away
+        if options.feature_spread and fake.frozen:
+            lacking, stats["feature_spread"] = self._spread.lacking(
+                self._state.scalars, fake.frozen, labels
+            )
+            loss = loss + lacking * options.feature_spread
         if fake.classes is not None and not self._semi_supervised:
             guessed = losses.class_loss(fake.classes, labels)
             stats["class_g"] = guessed.detach()

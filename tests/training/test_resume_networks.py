@@ -41,7 +41,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "discriminator": {
             "name": "projected", "width": 8, "size": 64, "condition": "projection",
         },
-        "loss": {"name": "hinge"},
+        "loss": {"name": "hinge", "feature_spread": 5.0},
     },
     "projected-later": {
         "generator": {"width": 4, "z_dim": 8},
@@ -49,7 +49,7 @@ KINDS: dict[str, dict[str, Any]] = {
             "name": "projected", "width": 8, "size": 64, "norm": "joint", "pixel_width": 4,
             "features_kimg": 0.012,
         },
-        "loss": {"name": "non-saturating", "r1": 1.0, "interval": 2},
+        "loss": {"name": "non-saturating", "r1": 1.0, "interval": 2, "feature_spread": 5.0},
     },
     "projected-stylegan2": {
         "generator": {

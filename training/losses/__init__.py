@@ -19,9 +19,11 @@ from training.losses.penalties import (
     squared_norm,
 )  # fmt: skip
 from training.losses.registry import LOSSES, AdversarialLoss, separation
+from training.losses.spread import FeatureSpread
 
 __all__ = [
-    "LOSSES", "AdversarialLoss", "LossNumbers", "class_loss", "clip_weights", "code_loss", "dragan",
-    "feature_matching", "gradient_penalty", "labelled_loss", "logit_gradients", "path_lengths",
-    "path_penalty", "pulling_away", "separation", "squared_gradient", "squared_norm",
+    "LOSSES", "AdversarialLoss", "FeatureSpread", "LossNumbers", "class_loss", "clip_weights",
+    "code_loss", "dragan", "feature_matching", "gradient_penalty", "labelled_loss",
+    "logit_gradients", "path_lengths", "path_penalty", "pulling_away", "separation",
+    "squared_gradient", "squared_norm",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ class DiscriminatorOutput(NamedTuple):
     loss, or for a vector of k outputs. `features` (n, …): its last hidden layer. `classes`: logits
     (n, classes) of the label, and `codes`: predictions (n, k) of InfoGAN's codes, if it has such an
     output. `decoder_inputs` is what `Discriminator.reconstruct` needs, starting with the images.
+    `frozen`: the features (n, …) of a frozen network that it sees, of several scales.
     """
 
     logits: Tensor
@@ -22,6 +23,7 @@ class DiscriminatorOutput(NamedTuple):
     classes: Tensor | None = None
     codes: Tensor | None = None
     decoder_inputs: tuple[Tensor, ...] = ()
+    frozen: tuple[Tensor, ...] = ()
 
     @property
     def mean_logit(self) -> Tensor:
@@ -88,7 +90,7 @@ def interleave(first: Tensor, second: Tensor) -> Tensor:
 
 def deinterleave(output: DiscriminatorOutput) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
     """Split the output for interleaved images into the first and the second of each pair."""
-    logits, features, classes, codes, _ = output
+    logits, features, classes, codes, _, frozen = output
 
     def half(start: int) -> DiscriminatorOutput:
         return DiscriminatorOutput(
@@ -96,6 +98,7 @@ def deinterleave(output: DiscriminatorOutput) -> tuple[DiscriminatorOutput, Disc
             features[start::2],
             None if classes is None else classes[start::2],
             None if codes is None else codes[start::2],
+            frozen=tuple(some[start::2] for some in frozen),
         )
 
     return half(0), half(1)

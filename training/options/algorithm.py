@@ -39,6 +39,8 @@ class LossOptions:
     (AC-GAN, semi-supervised head), `codes` those of InfoGAN's codes, `reconstruction` the
     discriminator's reconstruction of real images (Liu 2021). `pulling_away` weights the mean square
     cosine between features of different generated images, which it keeps apart (Zhao 2017).
+    `feature_spread` weights how much closer generated images of a label are to each other than real
+    ones, in the features of a projected discriminator's frozen network (0: none).
 
     Only some losses have these: `margin` is that of ebgan; began keeps the error of generated
     images at `diversity` times that of real ones (γ), by a factor that follows at `balance_rate`
@@ -64,6 +66,7 @@ class LossOptions:
     codes: NonNegative = 1.0
     reconstruction: NonNegative = 1.0
     pulling_away: NonNegative = 0.0
+    feature_spread: NonNegative = 0.0
     margin: Positive = 1.0
     diversity: Positive = 0.5
     balance_rate: Positive = 1e-3

@@ -41,8 +41,11 @@ def loss_kind_conflicts(config: Config) -> Iterator[str]:
             f"loss.name to one of {names_with('vector')}"
         )
     yield from _energies(config)
-    if config.micro_batch == 1 and (kind.vector or loss.pulling_away):
-        what = f"the {loss.name} loss" if kind.vector else "loss.pulling_away"
+    if loss.feature_spread and not isinstance(config.discriminator, ProjectedDiscriminator):
+        yield 'loss.feature_spread: has an effect only with discriminator.name "projected"'
+    compares = [name for name in ("pulling_away", "feature_spread") if getattr(loss, name)]
+    if config.micro_batch == 1 and (kind.vector or compares):
+        what = f"the {loss.name} loss" if kind.vector else f"loss.{compares[0]}"
         yield f"micro_batch: {what} compares the samples of a micro-batch; set at least 2, or 0"
 
 

@@ -13,7 +13,7 @@ PROJECTED, PIXELS, DRAWN, ADAPTIVE = (
 
 
 ALONE = 0.8
-"""Part of the images that the discriminator of pixels sees alone, in some 40 % of the time. On
+"""Part of the images that the pixel discriminator sees alone, in some 40 % of the time. On
 drawn shells those on frozen features left 0.6 of the variance of pixels within a family when they
 joined after 174 kimg, and one shell per family after 58: hence the least hours of the row below."""
 
@@ -28,7 +28,7 @@ class AutoRow:
     `scheduled`: the rates fall within the time, and the average and the augmentation depend on the
     number of images; other presets keep their own. `gamma`: R1's weight γ = `gamma`·height·width /
     batch (Karras et al. 2020a; 0: that of the preset). `alone`: for this part of the images the
-    discriminator of pixels trains without those on frozen features (`features_kimg`).
+    pixel discriminator trains without those on frozen features (`features_kimg`).
     """
 
     device: str

@@ -47,7 +47,7 @@ def load_initial_weights(state: State, start: str, device: torch.device) -> Weig
     pickle of StyleGAN2 or StyleGAN3 (`.pkl`).
 
     A weight whose name and shape are not in `start` keeps its initial values, for example if the
-    labels differ. A discriminator of pixels starts the one that is part of a projected
+    labels differ. A pixel discriminator starts the one that is part of a projected
     discriminator. Optimisers and position are those of a new run.
 
     Raises:

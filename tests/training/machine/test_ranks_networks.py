@@ -43,7 +43,7 @@ KINDS = {
     },
     "pixels-first": {
         "generator": R3GAN | {"z_dim": 8},
-        "loss": {"name": "hinge", "r1": 1.0},
+        "loss": {"name": "hinge", "r1": 1.0, "feature_spread": 5.0},
         "discriminator": {
             "name": "projected",
             "width": 8,
@@ -125,6 +125,7 @@ def test_two_processes_have_the_same_weights(tmp_path: Path) -> None:
     for kind, number in (("began", "balance_k"), ("magan", "margin")):
         assert alone[kind][number] > 0
         torch.testing.assert_close(first[kind][number], alone[kind][number], rtol=1e-3, atol=0)
+    assert first["pixels-first"]["real_distances"].min() > 0
     for kind in ("r3gan", "bigan", "cyclegan"):
         for key, weight in alone[kind].items():
             torch.testing.assert_close(first[kind][key], weight, rtol=1e-3, atol=2e-5)

@@ -274,7 +274,7 @@ def test_features_join_the_discriminator_of_pixels_later() -> None:
 
 
 def test_penalties_limit_the_discriminator_of_pixels_alone() -> None:
-    """½·E‖∇D(x)‖² of the discriminator of pixels, by PyTorch's own derivative."""
+    """½·E‖∇D(x)‖² of the pixel discriminator, by PyTorch's own derivative."""
     made = config(**PIXELS)
     made = replace(made, loss=replace(made.loss, r1=0.5, interval=1))
     check_compatible(made)
