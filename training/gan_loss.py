@@ -84,6 +84,7 @@ class GanLoss(LossTerms):
         if reuse:
             real, fake = real.detach().requires_grad_(), fake.detach().requires_grad_()
         outputs = self._real_and_fake(real, fake, labels, twice=reuse)
+        self._add_distances(outputs, labels)
         loss, stats = self._discriminator_loss(outputs, labels, latents)
         if reuse or self._compares():
             yield self._penalized(loss, stats, (real, fake), labels, outputs, reuse)
@@ -118,6 +119,7 @@ class GanLoss(LossTerms):
             real = real.detach().requires_grad_()
         pair = labels, labels
         outputs = self._real_and_fake(real, fake, pair, twice=reuse, separately=True)
+        self._add_distances(outputs, pair)
         loss, stats = self._discriminator_loss(outputs, pair, latents)
         images = (real, fake) if reuse else (real, fake.detach())
         on_d = self._penalized(loss, stats, images, pair, outputs, reuse)
@@ -128,9 +130,16 @@ class GanLoss(LossTerms):
         (this process's part, with its `weight` in the batch); return further stats."""
         scalars = self._state.scalars
         found = self._loss_numbers.observe(scalars, stats, weight)
+        found |= self._spread.observe(scalars)
         if "r_t" in stats:
             found |= self.controller.observe(scalars, stats["r_t"], weight)
         return found
+
+    def _add_distances(self, outputs: Outputs, labels: Labels) -> None:
+        """Take the distances of the images for `loss.feature_spread`, if it is on."""
+        maps = outputs[0].frozen, outputs[1].frozen
+        if self._config.loss.feature_spread and maps[0]:
+            self._spread.add(maps, labels)
 
     def own_step_penalties(self, real: Tensor, labels: Tensor) -> Iterator[LossAndStats]:
         """Yield the penalties on real images alone, weighted, with their stats."""

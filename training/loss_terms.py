@@ -87,8 +87,6 @@ class LossTerms:
             with self.autocast():
                 distance = self._state.discriminator.reconstruct(real)
             extra.append(("reconstruction", distance, options.reconstruction))
-        if options.feature_spread and real.frozen:
-            self._spread.follow(self._state.scalars, real.frozen, labels[0])
         for name, value, weight in extra:
             stats[name] = value.detach()
             loss = loss + value * weight
@@ -141,10 +139,9 @@ class LossTerms:
             stats["pulling_away"] = alike.detach()
             loss = loss + alike * options.pulling_away
         if options.feature_spread and fake.frozen:
-            lacking, stats["feature_spread"] = self._spread.lacking(
-                self._state.scalars, fake.frozen, labels
-            )
-            loss = loss + lacking * options.feature_spread
+            too_close = self._spread.loss(self._state.scalars, fake.frozen, labels)
+            stats["feature_spread"] = too_close.detach()
+            loss = loss + too_close * options.feature_spread
         if fake.classes is not None and not self._semi_supervised:
             guessed = losses.class_loss(fake.classes, labels)
             stats["class_g"] = guessed.detach()

@@ -10,14 +10,17 @@ from torch import Tensor
 from training.losses.adaptive import Scalars
 from training.machine.distributed import Distributed
 
-_NAME = "real_distances"
+_KINDS = "real_distances", "fake_distances"
 _RATE = 0.01
-"""The share of a new micro-batch in the moving average of the real images' distances."""
+"""The share of a new batch in the moving averages."""
+
+Maps = Sequence[Tensor]
+"""Maps of features (n, …) of a batch, of several scales."""
 
 
-def pair_distances(maps: Sequence[Tensor], labels: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the sum of the squared distances of all pairs of one label (both orders), float32
-    (maps,), for each of the maps (n, …); and the number of these pairs.
+def pair_distances(maps: Maps, labels: Tensor | None) -> Tensor:
+    """Return the sum of the squared distances of all pairs of one label (both orders) for each of
+    the maps, then the number of these pairs: float32 (maps + 1,).
 
     `labels` int64 (n,); None: all pairs.
     """
@@ -31,46 +34,61 @@ def pair_distances(maps: Sequence[Tensor], labels: Tensor | None) -> tuple[Tenso
         rows = rows - rows.detach().mean(dim=0)  # so that the differences below lose few digits
         squares = rows.square().sum(dim=1)
         sums.append(((squares[:, None] + squares - 2 * rows @ rows.T) * pairs).sum())
-    return torch.stack(sums), pairs.sum()
+    return torch.stack([*sums, pairs.sum().float()])
+
+
+def _mean_distances(sums: Tensor) -> Tensor:
+    """Return the mean squared distance of a pair for each map; 0 without a pair."""
+    return sums[:-1] / sums[-1].clamp_min(1e-12)
 
 
 class FeatureSpread:
     """Compares the distances of generated images with those of real ones, of one label if the
     generator `has_labels`.
 
-    The state's `scalars` hold the moving average w (maps,) of the real images' mean squared
-    distance over pairs, for each of the maps of features, over all processes. It begins at 0.
+    The state's `scalars` hold moving averages of `pair_distances` of both kinds of images, over the
+    batches of all processes; w is the mean squared distance of real images, for each map.
     """
 
     def __init__(self, has_labels: bool, ranks: Distributed) -> None:
         self._has_labels, self._ranks = has_labels, ranks
+        self._found: list[Tensor] = []
 
-    def _distances(self, maps: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _distances(self, maps: Maps, labels: Tensor) -> Tensor:
         return pair_distances(maps, labels if self._has_labels else None)
 
-    def follow(self, scalars: Scalars, maps: Sequence[Tensor], labels: Tensor) -> None:
-        """Move w towards the distances of a micro-batch of real images."""
-        with torch.no_grad():
-            sums, count = self._distances(maps, labels)
-            found = torch.cat([sums, count.float()[None]])
-            self._ranks.all_reduce_sum([found])
-            before = scalars.setdefault(_NAME, torch.zeros_like(sums))
-            new = before.lerp(found[:-1] / found[-1].clamp_min(1), _RATE)
-            # without a pair, or in an fp16 step that overflows, there is nothing to follow
-            before.copy_(torch.where((found[-1] > 0) & new.isfinite(), new, before))
+    @torch.no_grad()
+    def add(self, maps: tuple[Maps, Maps], labels: tuple[Tensor, Tensor]) -> None:
+        """Add the real and the generated images of a micro-batch to those of the step."""
+        new = [self._distances(*pair) for pair in zip(maps, labels, strict=True)]
+        self._found = [a + b for a, b in zip(self._found, new, strict=True)] if self._found else new
 
-    def lacking(
-        self, scalars: Scalars, maps: Sequence[Tensor], labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def observe(self, scalars: Scalars) -> Scalars:
+        """Move the averages towards what was added in the step. Return the stat
+        `feature_distance_ratio`: the mean over the maps of the average distance of generated
+        images, divided by w."""
+        found, self._found = self._found, []
+        if not found:
+            return {}
+        self._ranks.all_reduce_sum(found)
+        for name, new in zip(_KINDS, found, strict=True):
+            before = scalars.setdefault(name, torch.zeros_like(new))
+            # the maps of an fp16 step that overflows are not finite
+            before.copy_(torch.where(new.isfinite().all(), before.lerp(new, _RATE), before))
+        real, fake = (_mean_distances(scalars[name]) for name in _KINDS)
+        return {"feature_distance_ratio": (fake / real.clamp_min(1e-12)).mean()}
+
+    def loss(self, scalars: Scalars, maps: Maps, labels: Tensor) -> Tensor:
         """Return the mean over the maps of max(0, 1 − d/w)², where d is the mean squared distance
-        of a micro-batch of generated images, and the mean of d/w (1: as far apart as real ones).
+        of the pairs of a micro-batch of generated images.
 
         Images of different latents are kept apart up to a bound as in Yang et al. 2019 (section 3);
-        here by features of a frozen network, and the bound is the distance of real images. Without
-        a pair, and before real images were seen, the term is 0.
+        here by features of a frozen network, and the bound is the distance of real images. As d
+        varies between batches, the bound is slightly above w. 0 without a pair, and before real
+        images were seen.
         """
-        sums, count = self._distances(maps, labels)
-        wanted = scalars.setdefault(_NAME, torch.zeros_like(sums))
-        known = (count > 0) & (wanted > 0)
-        ratio = torch.where(known, sums / count.clamp_min(1) / wanted.clamp_min(1e-12), 1)
-        return (1 - ratio).relu().square().mean(), ratio.detach().mean()
+        sums = self._distances(maps, labels)
+        wanted = _mean_distances(scalars.setdefault(_KINDS[0], torch.zeros_like(sums)))
+        ratio = _mean_distances(sums) / wanted.clamp_min(1e-12)
+        known = (sums[-1] > 0) & (wanted > 0)
+        return torch.where(known, (1 - ratio).relu().square(), 0).mean()

@@ -44,9 +44,12 @@ def loss_kind_conflicts(config: Config) -> Iterator[str]:
     if loss.feature_spread and not isinstance(config.discriminator, ProjectedDiscriminator):
         yield 'loss.feature_spread: has an effect only with discriminator.name "projected"'
     compares = [name for name in ("pulling_away", "feature_spread") if getattr(loss, name)]
-    if config.micro_batch == 1 and (kind.vector or compares):
+    if (kind.vector or compares) and 1 in (config.micro_batch, config.batch):
         what = f"the {loss.name} loss" if kind.vector else f"loss.{compares[0]}"
-        yield f"micro_batch: {what} compares the samples of a micro-batch; set at least 2, or 0"
+        if config.batch == 1:
+            yield f"batch: {what} compares the samples of a batch; set at least 2"
+        else:
+            yield f"micro_batch: {what} compares the samples of a micro-batch; set at least 2, or 0"
 
 
 def projected_conflicts(config: Config, discriminator: ProjectedDiscriminator) -> Iterator[str]:

@@ -73,7 +73,7 @@ def _pairs(config: Config, key: str) -> Iterator[str]:
             f"loss.gp: with {key} an image between a real and a fake one has no latent; use "
             "loss.r1 or loss.dragan"
         )
-    for name in ("feature_matching", "pulling_away"):
+    for name in ("feature_matching", "pulling_away", "feature_spread"):
         if getattr(loss, name):
             yield f"loss.{name}: not supported with {key}"
 
