@@ -207,6 +207,8 @@ def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> N
     assert choose(facts(**DRAWINGS | prints)).preset == DRAWN
     for other in ({"telling": 0.11}, {"labels": 0}):  # garments cut out, and no labels
         assert choose(facts(**DRAWINGS | other)).preset == PRESET
+    presets = [choose(facts(**DRAWINGS, hours=hours)).preset for hours in (0.2, 0.3)]
+    assert presets == ["shells64", DRAWN]
     heights = [choose(facts(**DRAWINGS, hours=hours)).options["resolution"] for hours in (1, 3)]
     assert heights == ["64", "128"]
 
