@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from training.losses.adaptive import Scalars
 from training.machine.distributed import Distributed
@@ -14,13 +15,16 @@ _KINDS = "real_distances", "fake_distances"
 _RATE = 0.01
 """The share of a new batch in the moving averages."""
 
+_POSITIONS = 4
+"""Least number of positions per side of what is compared, the averages of larger maps."""
+
 Maps = Sequence[Tensor]
-"""Maps of features (n, …) of a batch, of several scales."""
+"""Maps of features (n, c, h, w) of a batch, of several scales."""
 
 
 def pair_distances(maps: Maps, labels: Tensor | None) -> Tensor:
     """Return the sum of the squared distances of all pairs of one label (both orders) for each of
-    the maps, then the number of these pairs: float32 (maps + 1,).
+    the maps, averaged to few positions, then the number of these pairs: float32 (maps + 1,).
 
     `labels` int64 (n,); None: all pairs.
     """
@@ -30,7 +34,8 @@ def pair_distances(maps: Maps, labels: Tensor | None) -> Tensor:
         pairs &= labels[:, None] == labels
     sums = []
     for some in maps:
-        rows = some.float().flatten(1)
+        pooled = avg_pool2d(some.float(), max(1, min(some.shape[2:]) // _POSITIONS))
+        rows = pooled.flatten(1)
         rows = rows - rows.detach().mean(dim=0)  # so that the differences below lose few digits
         squares = rows.square().sum(dim=1)
         sums.append(((squares[:, None] + squares - 2 * rows @ rows.T) * pairs).sum())

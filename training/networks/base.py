@@ -15,7 +15,7 @@ class DiscriminatorOutput(NamedTuple):
     loss, or for a vector of k outputs. `features` (n, …): its last hidden layer. `classes`: logits
     (n, classes) of the label, and `codes`: predictions (n, k) of InfoGAN's codes, if it has such an
     output. `decoder_inputs` is what `Discriminator.reconstruct` needs, starting with the images.
-    `frozen`: the features (n, …) of a frozen network that it sees, of several scales.
+    `frozen`: the maps (n, c, h, w) of a frozen network that it sees, of several scales.
     """
 
     logits: Tensor

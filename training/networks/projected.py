@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, interpolate
+from torch.nn.functional import conv2d, interpolate
 
 from pipeline.contract import UserError
 from training.extractor import MIN_SIDE, STAGE_CHANNELS
@@ -32,9 +32,6 @@ _CHANNEL_SHARES = ((1, 1, 2, 4, 8), (1, 2, 4, 8), (2, 4, 8), (4, 8))
 """Channels of each scale's discriminator, from its input (at strides 2, 4, 8, 16) to stride 32."""
 _GROUP = 4
 """Images per group of the pixel discriminator's minibatch standard deviation."""
-_POSITIONS = 4
-"""Least number of positions per side of the frozen maps in the output, which average what is
-finer; smaller maps stay as they are."""
 _LABEL, _PRODUCT = 128, 64
 """Dimension of a label's embedding, and of its product with the features."""
 
@@ -137,8 +134,7 @@ class ScaleDiscriminator(nn.Module):
 
 class ProjectedD(Discriminator):
     """Logits (n, k) of all patches of all scales, and of the pixel discriminator if there is
-    one; the features are the mean last map of each scale, and the frozen maps are
-    averaged to at least 4×4 positions."""
+    one; the features are the mean last map of each scale."""
 
     frozen_digest: Tensor
 
@@ -192,8 +188,8 @@ class ProjectedD(Discriminator):
         return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
-        stages = frozen_features(images, self.size)
-        mixed = self.mixing(stages)
+        frozen = frozen_features(images, self.size)
+        mixed = self.mixing(frozen)
         outputs = [
             discriminator(maps, labels)
             for discriminator, maps in zip(self.discriminators, mixed, strict=True)
@@ -203,11 +199,7 @@ class ProjectedD(Discriminator):
             on_pixels = self.pixels(images, labels).logits[:, None]
             logits = torch.cat([logits, on_pixels.expand(-1, self.pixel_logits)], dim=1)
         features = torch.cat([last.mean(dim=(2, 3)) for _, last in outputs], dim=1)
-        return DiscriminatorOutput(logits, features, frozen=tuple(map(_pooled, stages)))
-
-
-def _pooled(maps: Tensor) -> Tensor:
-    return avg_pool2d(maps.float(), max(1, min(maps.shape[2:]) // _POSITIONS))
+        return DiscriminatorOutput(logits, features, frozen=frozen)
 
 
 def _pixel_discriminator(options: ProjectedDiscriminator, shape: ImageShape) -> DcganD:

@@ -25,6 +25,11 @@ def maps_of(count: int, seed: int, scale: float = 1.0) -> tuple[Tensor, ...]:
     return tuple(torch.randn(count, *one, generator=random) * scale + 7 for one in shapes)
 
 
+def maps_from(*values: float) -> Tensor:
+    """One map of one position with these values."""
+    return torch.tensor(values)[:, None, None, None]
+
+
 def observed(
     spread: FeatureSpread, scalars: dict[str, Tensor], real: Tensor, fake: Tensor
 ) -> float:
@@ -49,6 +54,12 @@ def test_distances_of_pairs_of_one_label(labels: Tensor | None) -> None:
         assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_large_maps_are_averaged() -> None:
+    fine = torch.randn(4, 2, 8, 12, generator=torch.Generator().manual_seed(0))
+    coarse = fine.view(4, 2, 4, 2, 6, 2).mean(dim=(3, 5))
+    assert torch.allclose(pair_distances([fine], None), pair_distances([coarse], None))
+
+
 def test_it_grows_with_what_is_lacking_from_the_first_step_on() -> None:
     spread = FeatureSpread(has_labels=False, ranks=SINGLE_PROCESS)
     scalars: dict[str, Tensor] = {}
@@ -65,7 +76,7 @@ def test_it_grows_with_what_is_lacking_from_the_first_step_on() -> None:
 def test_the_averages_are_those_of_pairs() -> None:
     spread = FeatureSpread(has_labels=True, ranks=SINGLE_PROCESS)
     scalars: dict[str, Tensor] = {}
-    one, two = torch.tensor([[0.0], [1.0]]), torch.tensor([[0.0], [3.0]])
+    one, two = maps_from(0.0, 1.0), maps_from(0.0, 3.0)
     assert observed(spread, scalars, one, two) == pytest.approx(9)
     assert observed(spread, scalars, two, one) == pytest.approx((9 * 0.99 + 1) / (0.99 + 9))
     before = {name: value.clone() for name, value in scalars.items()}
@@ -82,10 +93,10 @@ def test_the_averages_are_those_of_pairs() -> None:
 def test_its_gradient_moves_images_of_a_label_apart() -> None:
     spread, labels = FeatureSpread(has_labels=True, ranks=SINGLE_PROCESS), torch.tensor([0, 0, 1])
     scalars: dict[str, Tensor] = {}
-    real = torch.tensor([[0.0], [2.0], [50.0]])
+    real = maps_from(0.0, 2.0, 50.0)
     spread.add(([real], [real]), (labels, labels))
     spread.observe(scalars)
-    fakes = torch.tensor([[1.0], [2.0], [3.0]], requires_grad=True)
+    fakes = maps_from(1.0, 2.0, 3.0).requires_grad_()
     spread.loss(scalars, [fakes], labels).backward()  # type: ignore[no-untyped-call]
     assert fakes.grad is not None
     # (1 − (a − b)²/w)² at a = 1 and b = 2, w = 2²
