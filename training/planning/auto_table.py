@@ -66,7 +66,9 @@ def _drawn(
 
 AUTO_TABLE = (
     _projected("cpu", 0.0, 64, 16, 128, 16, 3e-3, 180, "25 s of one core a thousand images"),
+    _projected("cpu", 1.5, 128, 16, 128, 16, 3e-3, 135, "1.3 times the time at 64 px"),
     _projected("cpu", 6.0, 64, 32, 128, 16, 2e-3, 90, "40 s of one core, by the parts' times"),
+    _projected("cpu", 6.0, 128, 32, 128, 16, 2e-3, 40, "not measured"),
     _projected("cpu", 24.0, 128, 32, 128, 16, 1e-3, 40, "not measured"),
     _drawn(0.0, 64, 1300, "4.1 s of one core a thousand images", PIXELS),
     _drawn(0.25, 64, 420, "4.1 s of one core a thousand images, 26 s with frozen features"),

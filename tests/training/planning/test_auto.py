@@ -78,15 +78,17 @@ def test_every_choice_is_a_configuration_that_says_why(
 def test_more_time_makes_larger_networks() -> None:
     widths = [int(choose(facts(hours=hours)).options["generator.width"]) for hours in (0.5, 6)]
     assert widths == [16, 32]
-    heights = [choose(facts(hours=hours)).options["resolution"] for hours in (0.5, 6, 24)]
-    assert heights == ["64", "64", "128"]
-    assert choose(facts(hours=24, height=64)).options["resolution"] == "64"
+    heights = [choose(facts(hours=hours)).options["resolution"] for hours in (0.5, 1.5, 6)]
+    assert heights == ["64", "128", "128"]
+    small = [choose(facts(hours=hours, height=64)).options for hours in (3, 6, 24)]
+    assert [options["resolution"] for options in small] == ["64"] * 3
+    assert [options["generator.width"] for options in small] == ["16", "32", "32"]
 
 
 def test_the_time_ends_a_run_and_its_rates_fall_within_it() -> None:
     options = choose(facts(hours=2)).options
-    assert options["burn_in.kimg"] == "360"
-    assert float(options["total_kimg"]) > 360  # --hours ends it
+    assert options["burn_in.kimg"] == "270"
+    assert float(options["total_kimg"]) > 270  # --hours ends it
     endless = choose(facts(hours=0)).options
     assert endless["burn_in.kimg"] == endless["total_kimg"]
 
