@@ -59,6 +59,8 @@ of a preset and no more: **no picture shows the quality that a preset reaches**,
 chosen. Plain gray and coloured patterns mean that the time was too short to learn anything visible.
 "Width / 8" and the like state how a preset was reduced so that some hundred steps fit into the
 time. The images are drawn shells of ten families; presets for MNIST were given the same in gray.
+The presets that `--preset auto` takes on a CPU trained for 45 minutes, `projected64` on photographs
+of garments.
 """
 TAIL = """
 ## Writing a preset
