@@ -41,15 +41,18 @@ class StridedConvolution(nn.Conv2d):
         size = self.kernel_size[0]
         padding = [(size - 1) // 2 - side % 2 for side in x.shape[2:]]
         if self.groups > 1 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
-            y: Tensor = _HalfPrecisionDepthwise.apply(x, self.weight, self.bias, padding)
+            y: Tensor = HalfPrecisionDepthwise.apply(x, self.weight, self.bias, padding)
             return y
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
 
 
-class _HalfPrecisionDepthwise(torch.autograd.Function):
+class HalfPrecisionDepthwise(torch.autograd.Function):
     """A depthwise convolution with stride 2 and frozen weights, whose gradient is a convolution
     without stride of a gradient between zeros: PyTorch's own takes about twenty times as long in
-    bfloat16 on a CPU."""
+    bfloat16 on a CPU.
+
+    Of maps (n, c, h, w), weights (c, 1, k, k), biases (c,) and the padding of height and width.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: list[int]) -> Tensor:

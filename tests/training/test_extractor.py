@@ -17,6 +17,7 @@ from training.extractor import (
     SIZE,
     STAGE_CHANNELS,
     Extractor,
+    HalfPrecisionDepthwise,
     StridedConvolution,
     embed,
     load_extractor,
@@ -139,3 +140,20 @@ def test_strided_convolutions_are_those_of_images_padded_on_one_side_more(
     torch.testing.assert_close(found.float(), wanted, rtol=rounding, atol=rounding)
     (mine,) = torch.autograd.grad(found, images, seen.to(kind))
     torch.testing.assert_close(mine, slope, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize("padding", [[1, 1], [0, 1]], ids=str)
+def test_gradients_of_half_precision_convolutions_are_numerical_ones(padding: list[int]) -> None:
+    random = torch.Generator().manual_seed(1)
+    height, width = (8 - (1 - pad) for pad in padding)
+    images, weight, bias = (
+        torch.randn(*size, generator=random, dtype=torch.float64)
+        for size in ((2, 3, height, width), (3, 1, 3, 3), (3,))
+    )
+
+    def convolve(some: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = HalfPrecisionDepthwise.apply(some, weight, bias, padding)
+        return found
+
+    assert torch.autograd.gradcheck(convolve, images.requires_grad_())
+    assert torch.autograd.gradgradcheck(convolve, images)
