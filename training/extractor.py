@@ -40,7 +40,8 @@ class StridedConvolution(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         size = self.kernel_size[0]
         padding = [(size - 1) // 2 - side % 2 for side in x.shape[2:]]
-        if self.groups > 1 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        is_slow = self.groups > 1 and x.dtype == torch.bfloat16 and x.device.type == "cpu"
+        if is_slow and not self.weight.requires_grad:
             y: Tensor = HalfPrecisionDepthwise.apply(x, self.weight, self.bias, padding)
             return y
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
@@ -55,11 +56,14 @@ class HalfPrecisionDepthwise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: list[int]) -> Tensor:
-        weight = weight.to(x.dtype)
+    def forward(x: Tensor, weight: Tensor, bias: Tensor, padding: list[int]) -> Tensor:
+        return F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), 2, padding, 1, weight.shape[0])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:
+        x, weight, _bias, ctx.padding = inputs
         ctx.save_for_backward(weight)
-        ctx.padding, ctx.shape = padding, x.shape
-        return F.conv2d(x, weight, bias.to(x.dtype), 2, padding, 1, weight.shape[0])
+        ctx.shape = x.shape
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -70,7 +74,7 @@ class HalfPrecisionDepthwise(torch.autograd.Function):
         spread = gradient.new_zeros(n, height + 2 * top - last, width + 2 * left - last, c)
         spread[:, ::2, ::2] = gradient.permute(0, 2, 3, 1)
         padding = last - top, last - left
-        kernel = weight.flip(2, 3)
+        kernel = mirror(weight).to(gradient.dtype)
         found = F.conv2d(spread.permute(0, 3, 1, 2), kernel, None, 1, padding, 1, c)
         return found, None, None, None
 
@@ -91,6 +95,7 @@ class InvertedBottleneck(nn.Module):
 class Extractor(nn.Module):
     """EfficientNet-Lite0 with fixed weights: features, stages, class scores and a distance.
 
+    Its convolutions see mirrored images (`StridedConvolution`), so their kernels are mirrored.
     Gradients flow to images, never to weights; training mode has no effect.
     """
 

@@ -157,3 +157,20 @@ def test_gradients_of_half_precision_convolutions_are_numerical_ones(padding: li
 
     assert torch.autograd.gradcheck(convolve, images.requires_grad_())
     assert torch.autograd.gradgradcheck(convolve, images)
+
+
+def test_strided_convolutions_pass_gradients_to_trained_weights_and_to_transforms() -> None:
+    layer = StridedConvolution(4, 4, 3, 2, groups=4)
+    images = torch.randn(2, 4, 8, 8)
+
+    def total(some: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found: torch.Tensor = layer(some.bfloat16()).float().sum()
+        return found
+
+    total(images).backward()
+    assert layer.weight.grad is not None
+    layer.requires_grad_(False)
+    slope = torch.func.grad(total)(images)
+    (wanted,) = torch.autograd.grad(layer(images.requires_grad_()).sum(), images)
+    torch.testing.assert_close(slope, wanted, rtol=0.02, atol=0.02)

@@ -50,9 +50,11 @@ class Choice:
     explanation: tuple[str, str, str]
 
 
-def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice:
-    """Choose the overrides for a dataset, machine and time; the explanation is of these together
-    with those that are `given` on the command line.
+def choose(
+    inputs: AutoInputs, given: Mapping[str, str] | None = None, row: AutoRow | None = None
+) -> Choice:
+    """Choose the overrides for a dataset, machine and time, by `row` (None: the one for them); the
+    explanation is of these together with those that are `given` on the command line.
 
     Raises:
         UserError: there are too few images, or no network supports their size.
@@ -62,7 +64,7 @@ def choose(inputs: AutoInputs, given: Mapping[str, str] | None = None) -> Choice
             f"--preset auto: {count_of(inputs.samples, 'image')}; at least 16 are needed"
         )
     given = given or {}
-    row = scale_row(_find_row(inputs), inputs)
+    row = scale_row(row or _find_row(inputs), inputs)
     hours = min(inputs.hours or DAY, (inputs.kimg or inf) / row.kimg_per_hour)
     kimg = max(float(f"{hours * row.kimg_per_hour:.3g}"), row.batch / 1000)
     height = _height(inputs, max(SMALL, row.height))
@@ -114,9 +116,10 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
         UserError: as in `choose`, `gather_inputs` and `resolve`.
     """
     inputs = gather_inputs(source, asked, asked.total_kimg if "total_kimg" in options else 0.0)
+    row = None
     for _ in range(2 if inputs.processes == 1 else 0):  # several would measure each other
         row = _find_row(inputs)
-        first = choose(inputs, options)
+        first = choose(inputs, options, row)
         config = resolve(first.preset, {**first.options, **options})
         height = config.resolution or source.height
         width = source.width * height // source.height
@@ -127,7 +130,7 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
         inputs = replace(inputs, pace=pace)
         if _find_row(inputs) == row:  # otherwise the speed is that of other networks
             break
-    return choose(inputs, options)
+    return choose(inputs, options, row)
 
 
 def scale_row(row: AutoRow, inputs: AutoInputs) -> AutoRow:

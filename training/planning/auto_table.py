@@ -66,13 +66,13 @@ def _drawn(
 
 AUTO_TABLE = (
     _projected("cpu", 0.0, 64, 16, 128, 16, 3e-3, 180, "25 s of one core a thousand images"),
-    _projected("cpu", 1.5, 128, 16, 128, 16, 3e-3, 135, "1.3 times the time at 64 px"),
+    _projected("cpu", 1.0, 128, 16, 128, 16, 3e-3, 135, "1.3 times the time at 64 px"),
     _projected("cpu", 6.0, 64, 32, 128, 16, 2e-3, 90, "40 s of one core, by the parts' times"),
     _projected("cpu", 6.0, 128, 32, 128, 16, 2e-3, 40, "not measured"),
     _projected("cpu", 24.0, 128, 32, 128, 16, 1e-3, 40, "not measured"),
     _drawn(0.0, 64, 1300, "4.1 s of one core a thousand images", PIXELS),
     _drawn(0.25, 64, 420, "4.1 s of one core a thousand images, 26 s with frozen features"),
-    _drawn(2.0, 128, 130, "not measured"),
+    _drawn(1.0, 128, 130, "not measured"),
     _projected("mps", 0.0, 64, 32, 128, 32, 5e-4, 400, "not measured"),
     _projected("mps", 4.0, 128, 32, 128, 32, 5e-4, 150, "not measured"),
     _projected("cuda", 0.0, 64, 64, 128, 64, 2e-4, 2000, "not measured"),
@@ -111,8 +111,8 @@ LAST_RATE, FALLING_KIMG = 0.1, 30.0
 """Learning rate factor at the end of the time, along half a cosine, and from how many thousand
 images the rates fall: on 2,378 garments cut out, FD after 14 kimg was 88 and 81 with constant rates
 and 116 and 120 with falling ones (the same two seeds; a third had 94 with falling ones); on all
-garments 87 and 98. With 49 kimg planned, constant rates were better after 15 kimg, equal after 20,
-and worse after 25 and 34."""
+garments 87 and 98. Compared with rates that fall over 71 kimg, constant ones were better after 15
+kimg, equal after 20, and worse after 25 and 34."""
 EVALUATED, LEAST_EVALUATED = 0.1, 0.5
 """Interval between two evaluations as a fraction of the images; hours from which there are any."""
 NOISE = 0.02

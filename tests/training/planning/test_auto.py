@@ -78,7 +78,7 @@ def test_every_choice_is_a_configuration_that_says_why(
 def test_more_time_makes_larger_networks() -> None:
     widths = [int(choose(facts(hours=hours)).options["generator.width"]) for hours in (0.5, 6)]
     assert widths == [16, 32]
-    heights = [choose(facts(hours=hours)).options["resolution"] for hours in (0.5, 1.5, 6)]
+    heights = [choose(facts(hours=hours)).options["resolution"] for hours in (0.5, 1, 6)]
     assert heights == ["64", "128", "128"]
     small = [choose(facts(hours=hours, height=64)).options for hours in (3, 6, 24)]
     assert [options["resolution"] for options in small] == ["64"] * 3
@@ -211,7 +211,7 @@ def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> N
         assert choose(facts(**DRAWINGS | other)).preset == PRESET
     presets = [choose(facts(**DRAWINGS, hours=hours)).preset for hours in (0.2, 0.3)]
     assert presets == ["shells64", DRAWN]
-    heights = [choose(facts(**DRAWINGS, hours=hours)).options["resolution"] for hours in (1, 3)]
+    heights = [choose(facts(**DRAWINGS, hours=hours)).options["resolution"] for hours in (0.9, 1)]
     assert heights == ["64", "128"]
 
 
@@ -441,6 +441,21 @@ def test_the_speed_of_both_parts_of_a_run_is_measured(monkeypatch: pytest.Monkey
     config = drop_label_conditions(config, 0)
     found = measure_speed(config, ImageShape(64, 64, 3), 0.8)
     assert found == pytest.approx(3600 / (0.8 * 2 + 0.2 * 12))
+
+
+def test_the_plan_is_of_the_speed_of_the_chosen_size(
+    small_shards: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the speed of 128 px there is not enough time for it, at that of 64 px there is."""
+    speeds, inputs = {128: 60.0, 64: 100.0}, facts(hours=2)
+    monkeypatch.setattr("training.planning.auto.gather_inputs", lambda *_: inputs)
+    monkeypatch.setattr(
+        "training.planning.auto.measure_speed", lambda _, shape, *__: speeds[shape.height]
+    )
+    source = replace(open_shard_dataset(small_shards().manifest, 0), height=256, width=256)
+    choice = choose_measured(source, resolve(PRESET, {}), {})
+    size = int(choice.options["resolution"])
+    assert choice.options["burn_in.kimg"] == f"{2 * speeds[size]:g}"
 
 
 def test_the_choice_measures_the_speed_of_both_parts(
