@@ -116,7 +116,7 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
         UserError: as in `choose`, `gather_inputs` and `resolve`.
     """
     inputs = gather_inputs(source, asked, asked.total_kimg if "total_kimg" in options else 0.0)
-    row = None
+    measured: list[tuple[AutoRow, AutoInputs]] = []
     for _ in range(2 if inputs.processes == 1 else 0):  # several would measure each other
         row = _find_row(inputs)
         first = choose(inputs, options, row)
@@ -126,10 +126,14 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
         shape = replace(source.image_shape, height=height, width=width)
         planned = scale_row(row, replace(inputs, pace=None)).kimg_per_hour
         pace = measure_speed(drop_label_conditions(config, source.classes), shape, row.alone)
-        pace /= planned
-        inputs = replace(inputs, pace=pace)
-        if _find_row(inputs) == row:  # otherwise the speed is that of other networks
-            break
+        inputs = replace(inputs, pace=pace / planned)
+        measured.append((row, inputs))
+        if _find_row(inputs) == row:
+            return choose(inputs, options, row)
+    if not measured:
+        return choose(inputs, options)
+    # the time suffices for the larger networks only by the speed of the smaller ones
+    row, inputs = min(measured, key=lambda one: AUTO_TABLE.index(one[0]))
     return choose(inputs, options, row)
 
 

@@ -406,13 +406,13 @@ def test_a_machine_half_as_fast_plans_half_the_images(device: str) -> None:
 def test_other_networks_are_measured_again(
     small_shards: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fast machine gets those of more hours, whose speed is not that of the first ones."""
+    """By the speed of the first networks 4 h are 8 of the table, by that of the larger ones 5.3."""
     speeds = {16: 360.0, 32: 120.0}
     monkeypatch.setattr(
         "training.planning.auto.measure_speed", lambda config, *_: speeds[config.generator.width]
     )
     config, why = resolve_auto(str(small_shards().manifest), None, {"max_hours": "4"})
-    assert (config.generator.width, config.burn_in.kimg) == (16, 960)  # 4 h are 5.3 of the table
+    assert (config.generator.width, config.burn_in.kimg) == (16, 1440)
     assert "measured on this machine" in why[0]
 
 
@@ -454,8 +454,7 @@ def test_the_plan_is_of_the_speed_of_the_chosen_size(
     )
     source = replace(open_shard_dataset(small_shards().manifest, 0), height=256, width=256)
     choice = choose_measured(source, resolve(PRESET, {}), {})
-    size = int(choice.options["resolution"])
-    assert choice.options["burn_in.kimg"] == f"{2 * speeds[size]:g}"
+    assert (choice.options["resolution"], choice.options["burn_in.kimg"]) == ("64", "200")
 
 
 def test_the_choice_measures_the_speed_of_both_parts(
