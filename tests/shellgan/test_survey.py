@@ -121,9 +121,9 @@ def test_a_size_that_was_edited_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("side", "hours", "device", "size"),
     [
-        (0, 1.0, "cpu", 64),
-        (500, 1.0, "cpu", 64),
-        (500, 30.0, "cpu", 128),
+        (0, 0.9, "cpu", 64),
+        (500, 0.9, "cpu", 64),
+        (500, 1.0, "cpu", 128),
         (100, 30.0, "cpu", 64),
         (40, 1.0, "cpu", 32),
         (20, 1.0, "cpu", 32),
