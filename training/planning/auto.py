@@ -116,10 +116,12 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
         UserError: as in `choose`, `gather_inputs` and `resolve`.
     """
     inputs = gather_inputs(source, asked, asked.total_kimg if "total_kimg" in options else 0.0)
+    if inputs.processes > 1:  # they would measure each other
+        return choose(inputs, options)
     measured: list[tuple[AutoRow, AutoInputs]] = []
-    for _ in range(2 if inputs.processes == 1 else 0):  # several would measure each other
+    for _ in range(2):
         row = _find_row(inputs)
-        first = choose(inputs, options, row)
+        first = choose(inputs, options)
         config = resolve(first.preset, {**first.options, **options})
         height = config.resolution or source.height
         width = source.width * height // source.height
@@ -129,9 +131,7 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
         inputs = replace(inputs, pace=pace / planned)
         measured.append((row, inputs))
         if _find_row(inputs) == row:
-            return choose(inputs, options, row)
-    if not measured:
-        return choose(inputs, options)
+            return choose(inputs, options)
     # the time suffices for the larger networks only by the speed of the smaller ones
     row, inputs = min(measured, key=lambda one: AUTO_TABLE.index(one[0]))
     return choose(inputs, options, row)
