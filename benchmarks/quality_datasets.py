@@ -37,7 +37,7 @@ FOREIGN_SHARE = 0.4
 _SIDE = 256
 _KEEP_ALL = (
     "select.min_side=1", "select.max_aspect=100", "select.min_contrast=0",
-    "select.near_duplicate_bits=off",
+    "select.max_missing=1", "select.near_duplicate_bits=off",
 )  # fmt: skip
 _RECOMMENDED = ("select.off_topic=2.5", "select.min_sharpness=10")
 """As docs/recipes.md advises for galleries with foreign images."""

@@ -17,7 +17,9 @@ class SelectOptions:
     """Limits for the selection, on image properties. An unset limit does not apply.
 
     `min_side` is in pixels, `max_aspect` is long side / short side; `min_sharpness` and
-    `min_contrast` are minimums of the properties of that name (`contract.OriginalRecord`).
+    `min_contrast` are minimums of the properties of that name (`contract.OriginalRecord`), and
+    `max_missing` is the largest part of an image that decoders filled with gray because its file
+    ended early (1: keep all).
 
     Images are near duplicates if their perceptual hashes differ in at most `near_duplicate_bits` of
     64 bits and their detail hashes in at most `near_duplicate_detail` of 256; only the largest is
@@ -52,6 +54,7 @@ class SelectOptions:
     min_contrast: float = Field(
         default=4.0, ge=0, validation_alias=AliasChoices("min_contrast", "min_spread")
     )
+    max_missing: Fraction = 0.02
     near_duplicate_bits: Annotated[int, Field(ge=0, le=16)] | Literal["off"] = 4
     near_duplicate_detail: int = Field(default=20, ge=0, le=256)
     off_topic: float | None = Field(default=None, gt=0)

@@ -133,7 +133,9 @@ class OriginalRecord:
     is a 64-bit perceptual hash in hex, `detail_hash` one of 256 bits (empty in old records).
     `sharpness` is the variance of the Laplacian of the gray image at 256 px short side, values 0 to
     255; `contrast` is the standard deviation of its gray values. On disk, `detail_hash`,
-    `sharpness` and `contrast` are called `detail`, `blur` and `spread`. `opt_out` lists the opt-out
+    `sharpness` and `contrast` are called `detail`, `blur` and `spread`. `missing` is the fraction
+    of the image, from 0 to 1, that decoders filled because the file ended early (0 in old records).
+    `opt_out` lists the opt-out
     signals that the recipe overrides, empty if there were none; it is None in old records.
     """
 
@@ -151,6 +153,7 @@ class OriginalRecord:
     sharpness: float
     contrast: float
     detail_hash: str = ""
+    missing: float = 0.0
     opt_out: list[dict[str, str]] | None = None
 
     @classmethod
@@ -163,7 +166,7 @@ class OriginalRecord:
         values: dict[str, Any] = {}
         for name, kind in _RECORD_TYPES.items():
             stored = _NAMES_ON_DISK.get(name, name)
-            value: Any = row.get(stored, "" if name == "detail_hash" else None)
+            value: Any = row.get(stored, _OLD_VALUES.get(name))
             good = isinstance(value, kind) and value.__class__ is not bool
             if not good or (kind is not str and not 0 <= value < _MAX_COUNT):
                 raise ValueError(f"{stored}: {'missing' if value is None else f'{value!r:.60}'}")
@@ -183,6 +186,8 @@ class OriginalRecord:
 
 
 _NAMES_ON_DISK = {"sharpness": "blur", "contrast": "spread", "detail_hash": "detail"}
+_OLD_VALUES: dict[str, Any] = {"detail_hash": "", "missing": 0.0}
+"""The values of fields that old records lack."""
 _HEX = re.compile(r"[0-9a-f]*")
 _MAX_COUNT = 1 << 63
 _RECORD_TYPES: dict[str, Any] = {

@@ -16,6 +16,9 @@ MEASURE_SIDE = 256
 """The short side, in pixels, at which sharpness and contrast are measured; smaller images are
 measured at their own size."""
 
+_FILL_TOLERANCE = 2
+"""Gray levels by which storing an image as a JPEG again may change a uniform area."""
+
 
 @dataclass(frozen=True)
 class ImageProperties:
@@ -29,6 +32,7 @@ class ImageProperties:
     sharpness: float
     contrast: float
     detail_hash: str
+    missing: float
     notes: tuple[str, ...] = ()
 
     def recorded(self) -> dict[str, Any]:
@@ -54,8 +58,34 @@ def measure_image(image: DecodedImage) -> ImageProperties:
         sharpness=round(_laplacian_variance(values), 3),
         contrast=round(_deviation(gray.histogram()), 3),
         detail_hash=detail_hash(gray),
+        missing=round(_missing_part(image.image, gray), 3),
         notes=image.notes,
     )
+
+
+def _missing_part(image: Image.Image, gray: Image.Image) -> float:
+    """Return the fraction of an image that decoders filled because its file ended early.
+
+    They fill the rest of a JPEG with (128, 128, 128), which a site may have stored again. Those
+    are the rows at one edge (any, as images may be rotated) that have this colour throughout, if
+    the row at the opposite edge has not.
+    """
+    found = _filled_part(np.asarray(gray)[:, :, None])
+    if found and image.mode not in ("L", "LA"):
+        small = image.convert("RGB").resize(gray.size, Image.Resampling.BOX)
+        return _filled_part(np.asarray(small))
+    return found
+
+
+def _filled_part(pixels: NDArray[np.uint8]) -> float:
+    filled = np.abs(pixels.astype(np.int16) - 128) <= _FILL_TOLERANCE
+    parts = [0.0]
+    for others in ((1, 2), (0, 2)):
+        rows = np.asarray(filled.all(axis=others))
+        if rows[0] != rows[-1]:
+            inwards = rows if rows[0] else rows[::-1]
+            parts.append(float(inwards.argmin()) / len(rows))
+    return max(parts)
 
 
 def _laplacian_variance(gray: NDArray[np.uint8]) -> float:

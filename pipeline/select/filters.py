@@ -70,14 +70,3 @@ def _read(dataset: DatasetPaths, name: str) -> _RecordedValues:
     for keys, values in read_values(dataset, name):
         by_key.update(zip(keys.tolist(), np.asarray(values)[:, 0].tolist(), strict=True))
     return _RecordedValues(by_key)
-
-
-def filter_rejection(
-    record: OriginalRecord, options: SelectOptions, filters: tuple[NumericLimit, ...]
-) -> tuple[str, str] | None:
-    """Return the first filter that rejects an image, with details; None to keep it."""
-    for one in filters:
-        value, limit = one.value(record), one.limit(options)
-        if value > limit:
-            return one.reason, f"{value:.4g} > {limit:g}"
-    return None

@@ -10,9 +10,6 @@ import numpy as np
 
 from pipeline.contract import OriginalRecord
 from pipeline.options import SelectOptions
-from pipeline.select.rules import (
-    aspect_of,
-)
 
 _BARS = 60
 
@@ -33,13 +30,27 @@ class NumericLimit:
     def passes(self, value: float, limit: float) -> bool:
         return value >= limit if self.least else value <= limit
 
+    def rejection(self, record: OriginalRecord, limits: SelectOptions) -> str | None:
+        """Return why an image is rejected; None if it passes or its value is NaN."""
+        value, limit = self.value(record), self.limit(limits)
+        if math.isnan(value) or self.passes(value, limit):
+            return None
+        return f"{value:.5g} {'<' if self.least else '>'} {limit:g}"
+
+
+def aspect_of(record: OriginalRecord) -> float:
+    """Return long side / short side, 1 or more."""
+    return max(record.width, record.height) / max(1, min(record.width, record.height))
+
 
 NUMERIC_LIMITS = (
     NumericLimit("small", "min_side", lambda record: min(record.width, record.height), least=True),
     NumericLimit("elongated", "max_aspect", aspect_of, least=False),
     NumericLimit("blurred", "min_sharpness", lambda record: record.sharpness, least=True),
     NumericLimit("uniform", "min_contrast", lambda record: record.contrast, least=True),
+    NumericLimit("incomplete", "max_missing", lambda record: record.missing, least=False),
 )
+"""The limits on recorded properties, in the order in which they are applied."""
 
 
 def histogram(

@@ -172,10 +172,7 @@ def _other_sections(
     lists: Lists, counts: Counter[str], most: int, thumbnails: Thumbnails
 ) -> Iterator[Section]:
     """Yield a section for each reason without a numeric limit: some images, with the details."""
-    shown_above = {measure.reason for measure in NUMERIC_LIMITS} | {NEAR_DUPLICATE}
-    reasons = [
-        one for one in (*RULES, CURATED, DUPLICATE) if one in counts and one not in shown_above
-    ]
+    reasons = [one for one in (*RULES, CURATED, DUPLICATE) if one in counts]
     picked: dict[str, dict[str, str]] = {reason: {} for reason in reasons}
     for line in read_rejected(lists.rejected):
         some = picked.get(line["reason"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pipeline.contract import OriginalRecord
 from pipeline.recipe import Recipe
+from pipeline.select.numeric_limits import NUMERIC_LIMITS, NumericLimit
 from pipeline.select.selection import SelectedImage
 
 
@@ -33,30 +33,6 @@ def _mode(image: SelectedImage, recipe: Recipe) -> str | None:
     return None
 
 
-def _small(image: SelectedImage, recipe: Recipe) -> str | None:
-    limits = recipe.select
-    side = min(image.record.width, image.record.height)
-    return f"{side} < {limits.min_side}" if side < limits.min_side else None
-
-
-def _elongated(image: SelectedImage, recipe: Recipe) -> str | None:
-    limits = recipe.select
-    aspect = aspect_of(image.record)
-    return f"{aspect:.3g} > {limits.max_aspect:g}" if aspect > limits.max_aspect else None
-
-
-def _blurred(image: SelectedImage, recipe: Recipe) -> str | None:
-    limits = recipe.select
-    blur = image.record.sharpness
-    return f"{blur:.4g} < {limits.min_sharpness:g}" if blur < limits.min_sharpness else None
-
-
-def _uniform(image: SelectedImage, recipe: Recipe) -> str | None:
-    limits = recipe.select
-    spread = image.record.contrast
-    return f"{spread:.4g} < {limits.min_contrast:g}" if spread < limits.min_contrast else None
-
-
 def _no_class_label(image: SelectedImage, recipe: Recipe) -> str | None:
     position, labels = recipe.shards.class_label, image.row.labels
     if position is None or len(labels) > position:
@@ -75,13 +51,9 @@ RULES: dict[str, Callable[[SelectedImage, Recipe], str | None]] = {
     NO_CLASS_LABEL: _no_class_label,
     "label": _labels,
     "mode": _mode,
-    "small": _small,
-    "elongated": _elongated,
-    "blurred": _blurred,
-    "uniform": _uniform,
 }
-"""Functions by reason, in the order in which they are applied; each returns details, or None to
-keep the image."""
+"""Functions by reason, in the order in which they are applied, before the numeric limits; each
+returns details, or None to keep the image."""
 
 
 CURATED = "curated"
@@ -109,6 +81,7 @@ REASONS = (
     NO_CLASS_LABEL,
     CURATED,
     *(reason for reason in RULES if reason not in (LICENSE, NO_CLASS_LABEL)),
+    *(one.reason for one in NUMERIC_LIMITS),
     *FILTERS,
     OFF_TOPIC,
     DUPLICATE,
@@ -125,16 +98,17 @@ PERMANENT = frozenset(
 """The reasons that a decision to keep an image does not change."""
 
 
-def aspect_of(record: OriginalRecord) -> float:
-    """Return long side / short side, 1 or more."""
-    return max(record.width, record.height) / max(1, min(record.width, record.height))
-
-
-def first_rejection(image: SelectedImage, recipe: Recipe) -> tuple[str, str] | None:
-    """Return the first reason to reject an image by its own properties, with details; None to keep
-    it."""
+def first_rejection(
+    image: SelectedImage, recipe: Recipe, filters: tuple[NumericLimit, ...]
+) -> tuple[str, str] | None:
+    """Return the first reason to reject an image by its own properties and the values of the
+    `filters`, with details; None to keep it."""
     for reason, rule in RULES.items():
         detail = rule(image, recipe)
         if detail is not None:
             return reason, detail
+    for limit in (*NUMERIC_LIMITS, *filters):
+        detail = limit.rejection(image.record, recipe.select)
+        if detail is not None:
+            return limit.reason, detail
     return None

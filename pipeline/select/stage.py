@@ -37,7 +37,7 @@ from pipeline.select.duplicates import (
 )
 from pipeline.select.feature_duplicates import FeatureDuplicates, feature_duplicates
 from pipeline.select.features import Keys, record_features
-from pipeline.select.filters import filter_limits, filter_rejection, record_filter_values
+from pipeline.select.filters import filter_limits, record_filter_values
 from pipeline.select.outliers import outlier_scores
 from pipeline.select.rules import (
     FORGOTTEN,
@@ -189,9 +189,7 @@ def _apply_rules(
             yield image, (NOT_IN_MANIFEST, "not in the manifest")
         else:
             try:
-                rejection = first_rejection(image, recipe) or filter_rejection(
-                    record, recipe.select, filters
-                )
+                rejection = first_rejection(image, recipe, filters)
             except Exception as error:  # noqa: BLE001 errors of one image are caught here
                 log.log_failure(caught_failure("select", row.url, error, record.key))
                 rejection = INTERNAL, f"{type(error).__name__}: {error}"

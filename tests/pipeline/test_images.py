@@ -10,7 +10,7 @@ import zlib
 import imagehash
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from scipy import ndimage
 
 from pipeline.imaging.center_crop import OVERSAMPLE, center_square, encode_jpeg
@@ -338,6 +338,44 @@ def test_blur_falls_with_blur_and_spread_with_contrast():
         decode_image(encoded(Image.new("RGB", (99, 99), "gray"), "PNG"), max_pixels=LIMIT)
     )
     assert flat.sharpness == flat.contrast == 0
+
+
+def ended_early(image: Image.Image, part: float, **options) -> Image.Image:
+    """What a decoder shows of the first `part` of the bytes of a JPEG."""
+    data = encoded(image, "JPEG", **options)
+    return Image.open(io.BytesIO(data[: int(part * len(data))] + b"\xff\xd9")).copy()
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_the_part_that_a_decoder_fills_is_measured(mode: str, turn: int) -> None:
+    """A copy of a file that ended early, stored again at another size, also rotated."""
+    whole = Image.effect_noise((300, 400), 60).convert(mode)
+    torn = ended_early(whole, 0.5, quality=90)
+    filled = float((np.asarray(torn).reshape(400, -1) == 128).all(axis=1).mean())
+    again = torn.resize((450, 600)).rotate(turn, expand=True)
+    facts = measure_image(decode_image(encoded(again, "JPEG", quality=60), max_pixels=LIMIT))
+    assert 0.4 < filled < 0.6
+    assert facts.missing == pytest.approx(filled, abs=0.03)
+
+
+def test_no_part_is_missing_of_whole_images() -> None:
+    images = {
+        "whole": scene(300, 300),
+        "gray background": ImageOps.expand(scene(90, 90), 60, (128, 128, 128)),
+        "uniform gray": Image.new("RGB", (99, 99), (128, 128, 128)),
+        "coloured bar whose luma is 128": ImageOps.pad(
+            scene(200, 100), (200, 200), color=(255, 76, 61), centering=(0, 0)
+        ),
+        "dark bar": ImageOps.pad(scene(200, 100), (200, 200), color="black", centering=(0, 0)),
+    }
+    luma = np.asarray(images["coloured bar whose luma is 128"].convert("L"))[-1]
+    assert abs(int(luma[0]) - 128) <= 1
+    measured = {
+        name: measure_image(decode_image(encoded(image, "PNG"), max_pixels=LIMIT)).missing
+        for name, image in images.items()
+    }
+    assert measured == dict.fromkeys(images, 0.0)
 
 
 # reduced decoding

@@ -181,12 +181,12 @@ def test_a_worker_that_is_ended_from_outside_is_one_line() -> None:
 def test_select_passes_over_what_it_cannot_judge(
     shop: Any, log: Any, three: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = select_stage.first_rejection
+    first_rejection = select_stage.first_rejection
 
-    def odd(image: Any, recipe: Any) -> Any:
+    def odd(image: Any, *others: Any) -> Any:
         if image.key == three[1].key:
             raise LookupError("a bug")
-        return judge(image, recipe)
+        return first_rejection(image, *others)
 
     monkeypatch.setattr(select_stage, "first_rejection", odd)
     result = select(shop.recipe(), shop.dataset, log)

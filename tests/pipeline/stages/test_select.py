@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from pipeline.contract import read_jsonl
 from pipeline.select.rules import REASONS
@@ -30,6 +30,13 @@ def test_each_fact_rejects_with_its_reason(shop: Any, log: Any) -> None:
         "blurred": shop.Served(shop.encoded(blurred), "blurred", ("Conus",)),
         "uniform": shop.Served(
             shop.encoded(Image.effect_noise((99, 99), 3).convert("RGB")), "grey", ("Conus",)
+        ),
+        "incomplete": shop.Served(
+            shop.encoded(
+                ImageOps.pad(shop.picture(8), (180, 150), color="#808080", centering=(0, 0))
+            ),
+            "ended early",
+            ("Conus",),
         ),
         "license": shop.Served(shop.encoded(shop.picture(5)), "mine", ("Conus",), "All mine"),
         "label": shop.Served(shop.encoded(shop.picture(6)), "cowrie", ("Cypraea",)),
