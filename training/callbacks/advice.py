@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError
 from training.callbacks.base import Callback, EndReason
+from training.monitoring.history import Row
 from training.options.architectures import features_kimg
 from training.planning.advice import (
     Progress,
     conclusion,
     expectation,
-    planned_kimg,
     recent_mean,
-)  # fmt: skip
+)
 from training.planning.auto import NAME
 from training.planning.inputs import plain_fraction
 
@@ -24,17 +25,17 @@ _TENTH = 0.1
 
 
 class AdviceCallback(Callback):
-    """Prints a line after a tenth of the planned images, and a paragraph at the end."""
+    """Prints a line after a tenth of a command's time or images, and a paragraph at the end."""
 
     def __init__(self, loop: Loop) -> None:
         super().__init__(loop)
-        self._planned = planned_kimg(loop.config)
         self._is_active = loop.config.preset == NAME and loop.ranks.is_main
-        self._is_due = False
-        self._plain = 0.0
+        self._is_due = True
+        self._plain = self._started = 0.0
+        self._first = 0
 
     def on_start(self) -> None:
-        self._is_due = self.loop.state.seen < _TENTH * self._planned * 1000
+        self._started, self._first = self.loop.seconds, self.loop.state.seen
         if self._is_active:  # read now: later, shards at a URL may be out of reach
             try:
                 self._plain = plain_fraction(self.loop.source, self.loop.config.data)
@@ -45,27 +46,38 @@ class AdviceCallback(Callback):
     def after_step(self) -> None:
         if not (self._is_active and self._is_due):
             return
-        seen, tenth = self.loop.state.seen, _TENTH * self._planned * 1000
-        # the evaluation of this tenth comes with the next row
-        if seen >= tenth and (self.loop.log.row or seen >= 2 * tenth):
+        share = (self.loop.state.seen - self._first) / max(1.0, self._end - self._first)
+        # an evaluation comes with a row, and later than a tenth on a slow machine
+        evaluated = share >= _TENTH and self.loop.log.row and "fd" in self._newest
+        if evaluated or share >= 2 * _TENTH:
             self._is_due = False
             self.loop.display.message(expectation(self._progress()))
+
+    @property
+    def _end(self) -> float:
+        """The number of images after which the run ends, at this command's mean speed."""
+        loop, limit = self.loop, self.loop.config.max_hours * 3600
+        made, seconds = loop.state.seen - self._first, loop.seconds - self._started
+        left = made / seconds * (limit - loop.seconds) if limit and seconds > 0 else math.inf
+        return min(loop.total, loop.state.seen + max(0.0, left))
+
+    @property
+    def _newest(self) -> Row:
+        return self.loop.evaluation.evaluator.newest(self.loop.history.rows)
 
     def on_end(self, reason: EndReason) -> None:
         if self._is_active and reason in (EndReason.DONE, EndReason.HOURS):
             self.loop.display.message(conclusion(self._progress()))
 
     def _progress(self) -> Progress:
-        loop, evaluator = self.loop, self.loop.evaluation.evaluator
-        rows = loop.history.rows
-        newest = evaluator.newest(rows)
+        loop, newest, rows = self.loop, self._newest, self.loop.history.rows
         return Progress(
             loop.state.seen / 1000,
-            self._planned,
+            self._end / 1000,
             loop.source.index.nsamples,
             self._plain,
             newest.get("fd"),
-            evaluator.limit,
+            loop.evaluation.evaluator.limit,
             newest.get("seen", 0) / 1000,
             newest.get("recall", 0.0),
             newest.get("copies", 0.0),

@@ -17,7 +17,7 @@ from training.config import Config
 from training.monitoring.history import Row
 from training.options.architectures import features_kimg
 from training.planning.auto import NAME
-from training.planning.auto_table import DAY, SPARE
+from training.planning.auto_table import DAY
 from training.planning.inputs import PLAIN
 
 _SIMILAR = 1.5
@@ -43,7 +43,7 @@ _RECENT = 5
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a run that has seen `kimg` of `planned` thousand images.
+    """The state of a run that has seen `kimg` of the `planned` thousand images that it will see.
 
     `fd` and `limit` are of the newest evaluation, at `fd_kimg`, and of real images (None: there was
     none). `copies` is its fraction of copies, `diversity` the spread of samples relative to that
@@ -79,12 +79,6 @@ class Progress:
         decay = _DRAWN_DECAY if self.drawn else undrawn
         above = max(0.0, self.fd - self.limit)
         return self.fd - above * (1 - float((self.fd_kimg / kimg) ** decay))
-
-
-def planned_kimg(config: Config) -> float:
-    """Return the number of images in thousands that a run of `--preset auto` was planned for."""
-    spare = SPARE if config.max_hours else 1
-    return min(config.burn_in.kimg or config.total_kimg / spare, config.total_kimg)
 
 
 def speed_remark(config: Config, seconds_per_kimg: float, seen: int, until: float) -> str:
@@ -152,11 +146,11 @@ def expectation(now: Progress) -> str:
     elif now.fd is not None and now.limit is not None:
         parts.append(
             f"FD {now.fd:.0f}, about {now.fd_at(now.planned):.0f} is to be expected at "
-            f"{now.planned:g} kimg, as in earlier runs (real images: {now.limit:.0f})"
+            f"{now.planned:.3g} kimg, as in earlier runs (real images: {now.limit:.0f})"
         )
     else:
         parts.append("no evaluation yet, so nothing can be expected of the end")
-    return f"auto: after {now.kimg:.3g} of {now.planned:g} kimg: {'; '.join(parts)}"
+    return f"auto: after {now.kimg:.3g} of {now.planned:.3g} kimg: {'; '.join(parts)}"
 
 
 def conclusion(now: Progress) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from training import fit
+from training.callbacks.advice import AdviceCallback
+from training.options.resolve import resolve
 from training.planning.advice import Progress, conclusion, expectation, recent_mean
 
 EARLY = Progress(
@@ -68,8 +71,46 @@ def test_recent_stats_are_averaged() -> None:
     assert recent_mean([{"a": 1.0, "b": 0.0}], "a", "b") is None
 
 
+def run_of_auto(**options: str) -> Any:
+    """What the callback reads of a run, after a minute and before its first step."""
+    said: list[str] = []
+    config = replace(resolve("projected64", options), preset="auto")
+    evaluator = SimpleNamespace(newest=lambda rows: rows[-1] if rows else {}, limit=22.0)
+    return SimpleNamespace(
+        config=config, total=int(config.total_kimg * 1000), seconds=60.0,
+        state=SimpleNamespace(seen=0), ranks=SimpleNamespace(is_main=True),
+        source=SimpleNamespace(index=SimpleNamespace(nsamples=2383)),
+        log=SimpleNamespace(row=None), history=SimpleNamespace(rows=[]),
+        evaluation=SimpleNamespace(evaluator=evaluator),
+        display=SimpleNamespace(message=said.append), said=said,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("total", ["1000", "30"])
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_the_line_comes_after_a_tenth_of_what_the_run_will_make(
+    total: str, evaluated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour at ten images per second makes 35.4 thousand of 1000 ones, or all 30."""
+    monkeypatch.setattr("training.callbacks.advice.plain_fraction", lambda *_: 0.0)
+    run = run_of_auto(max_hours="1", total_kimg=total)
+    callback = AdviceCallback(run)
+    callback.on_start()
+    while run.state.seen < 10_000 and not run.said:
+        run.state.seen += 100
+        run.seconds += 10.0
+        run.log.row = {"fd": 80.0, "seen": run.state.seen} if evaluated else {}
+        run.history.rows.append(run.log.row)
+        callback.after_step()
+    end = min(35.4, float(total))
+    assert run.state.seen / 1000 == pytest.approx(end * (0.1 if evaluated else 0.2), abs=0.1)
+    assert f"of {end:g} kimg: " in run.said[0]
+    assert ("is to be expected at" in run.said[0]) is evaluated
+    assert ("no evaluation yet" in run.said[0]) is not evaluated
+
+
 @pytest.mark.slow
-def test_a_run_of_auto_says_both_and_a_resumed_one_only_the_end(
+def test_a_run_of_auto_says_both_and_so_does_a_resumed_one(
     small_shards: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -87,5 +128,5 @@ def test_a_run_of_auto_says_both_and_a_resumed_one_only_the_end(
     assert said.count("real images against each other") == 1
     assert fit.main([*words, "--total_kimg", "0.2"]) == 0
     said = capsys.readouterr().out
-    assert "of 0.2 kimg: samples vary" not in said
+    assert said.count("of 0.2 kimg: samples vary") == 1
     assert said.count("real images against each other") == 1
