@@ -17,9 +17,9 @@ class SelectOptions:
     """Limits for the selection, on image properties. An unset limit does not apply.
 
     `min_side` is in pixels, `max_aspect` is long side / short side; `min_sharpness` and
-    `min_contrast` are minimums of the properties of that name (`contract.OriginalRecord`), and
-    `max_missing` is the largest part of an image that decoders filled with gray because its file
-    ended early (1: keep all).
+    `min_contrast` are minimums of the properties of that name (`contract.OriginalRecord`).
+    `max_missing` limits the part of an image, from 0 to 1, that decoders filled with gray because
+    its file ended early; 1 keeps all.
 
     Images are near duplicates if their perceptual hashes differ in at most `near_duplicate_bits` of
     64 bits and their detail hashes in at most `near_duplicate_detail` of 256; only the largest is

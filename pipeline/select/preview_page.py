@@ -106,7 +106,7 @@ The limits are in the recipe's <code>[select]</code> table.</p>
 {% for left, height, passes in section.bars %}
 <rect class="{{ 'in' if passes else 'out' }}" x="{{ left }}" y="{{ 1 - height }}"
  width="{{ 0.9 / section.bars | length }}" height="{{ height }}"/>{% endfor %}
-</svg><p>{{ section.scale }}, log scale</p>{% endif %}
+</svg><p>{{ section.scale }}</p>{% endif %}
 <div class="sides{{ '' if section.rejected and section.kept else ' one' }}">
 {% for title, side in (("rejected", section.rejected), ("passed", section.kept)) %}
 <div><h3>{{ title }}</h3><div class="images">

@@ -26,7 +26,16 @@ from pipeline.select.selection import SelectedImage
 SAMPLE_VERSION = 3
 """Increase it when the same options produce other samples; all shards are then rebuilt."""
 
-_NOT_IN_IMAGE_DIGEST = ("part", "member", "offset", "phash", "blur", "spread", "detail", "missing")
+_NOT_IN_IMAGE_DIGEST = (
+    "part",
+    "member",
+    "offset",
+    "phash",
+    "blur",
+    "spread",
+    "detail",
+    "missing_part",
+)
 """Fields of a selected image that do not affect its samples."""
 
 _NOT_IN_OPTIONS_DIGEST = ("samples_per_shard", "seed", "keep_originals")
