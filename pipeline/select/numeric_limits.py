@@ -38,14 +38,14 @@ class NumericLimit:
         return f"{value:.5g} {'<' if self.least else '>'} {limit:g}"
 
 
-def aspect_of(record: OriginalRecord) -> float:
+def _aspect(record: OriginalRecord) -> float:
     """Return long side / short side, 1 or more."""
     return max(record.width, record.height) / max(1, min(record.width, record.height))
 
 
 NUMERIC_LIMITS = (
     NumericLimit("small", "min_side", lambda record: min(record.width, record.height), least=True),
-    NumericLimit("elongated", "max_aspect", aspect_of, least=False),
+    NumericLimit("elongated", "max_aspect", _aspect, least=False),
     NumericLimit("blurred", "min_sharpness", lambda record: record.sharpness, least=True),
     NumericLimit("uniform", "min_contrast", lambda record: record.contrast, least=True),
     NumericLimit("incomplete", "max_missing", lambda record: record.missing_part, least=False),

@@ -9,6 +9,7 @@ from typing import Any
 from bs4 import BeautifulSoup
 from PIL import Image
 
+from pipeline.select.numeric_limits import NUMERIC_LIMITS, histogram
 from pipeline.select.preview import preview
 
 
@@ -56,3 +57,11 @@ def test_without_originals_it_still_says_which(shop: Any, log: Any) -> None:
     page = BeautifulSoup(preview(shop.recipe(), shop.dataset, log).read_text(), "lxml")
     assert set(captions(page, "blurred")[1]) == {image.key for image in images}
     assert not page.select("img")
+
+
+def test_the_axis_of_a_histogram_names_its_values() -> None:
+    measure = NUMERIC_LIMITS[-1]
+    assert histogram([0.0, 0.0], 0.02, measure)[1] == "all 0"
+    bars, axis = histogram([0.0, 0.0, 0.5], 0.02, measure)
+    assert axis == "0 to 0.5, log scale"
+    assert [passes for _, height, passes in bars if height] == [True, False]
