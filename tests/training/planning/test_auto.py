@@ -209,7 +209,7 @@ def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> N
         assert choose(facts(**DRAWINGS | other)).preset == PRESET
     presets = [choose(facts(**DRAWINGS, hours=hours)).preset for hours in (0.2, 0.3)]
     assert presets == ["shells64", DRAWN]
-    heights = [choose(facts(**DRAWINGS, hours=hours)).options["resolution"] for hours in (0.9, 1)]
+    heights = [choose(facts(**DRAWINGS, hours=hours)).options["resolution"] for hours in (1, 2)]
     assert heights == ["64", "128"]
 
 
