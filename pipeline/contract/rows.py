@@ -166,7 +166,7 @@ class OriginalRecord:
         values: dict[str, Any] = {}
         for name, kind in _RECORD_TYPES.items():
             stored = _NAMES_ON_DISK.get(name, name)
-            value: Any = row.get(stored, _OLD_VALUES.get(name))
+            value: Any = row.get(stored, getattr(cls, name, None))  # old records lack some
             good = isinstance(value, kind) and value.__class__ is not bool
             if not good or (kind is not str and not 0 <= value < _MAX_COUNT):
                 raise ValueError(f"{stored}: {'missing' if value is None else f'{value!r:.60}'}")
@@ -186,8 +186,6 @@ class OriginalRecord:
 
 
 _NAMES_ON_DISK = {"sharpness": "blur", "contrast": "spread", "detail_hash": "detail"}
-_OLD_VALUES: dict[str, Any] = {"detail_hash": "", "missing_part": 0.0}
-"""The values of fields that old records lack."""
 _HEX = re.compile(r"[0-9a-f]*")
 _MAX_COUNT = 1 << 63
 _RECORD_TYPES: dict[str, Any] = {

@@ -60,20 +60,21 @@ def measure_image(image: DecodedImage) -> ImageProperties:
         sharpness=round(_laplacian_variance(values), 3),
         contrast=round(_deviation(gray.histogram()), 3),
         detail_hash=detail_hash(gray),
-        missing_part=round(_missing_part(image.image, gray), 3),
+        missing_part=round(_missing_part(image.image, values), 3),
         notes=image.notes,
     )
 
 
-def _missing_part(image: Image.Image, gray: Image.Image) -> float:
-    """Return the fraction of an image that decoders filled with gray because its file ended early.
+def _missing_part(image: Image.Image, gray: NDArray[np.uint8]) -> float:
+    """Return the fraction of an image that decoders filled with gray because its file ended early,
+    measured at the size of `gray`, its (height, width) gray levels.
 
     These are the rows or columns at one edge that have this colour, if those at the opposite edge
     do not: the end of the file can be at any edge of a rotated image.
     """
-    found = _filled_part(np.asarray(gray)[:, :, None])
+    found = _filled_part(gray[:, :, None])
     if found and image.mode != "L":
-        small = image.convert("RGB").resize(gray.size, Image.Resampling.BOX)
+        small = image.convert("RGB").resize(gray.shape[::-1], Image.Resampling.BOX)
         return _filled_part(np.asarray(small))
     return found
 

@@ -27,15 +27,8 @@ SAMPLE_VERSION = 3
 """Increase it when the same options produce other samples; all shards are then rebuilt."""
 
 _NOT_IN_IMAGE_DIGEST = (
-    "part",
-    "member",
-    "offset",
-    "phash",
-    "blur",
-    "spread",
-    "detail",
-    "missing_part",
-)
+    "part", "member", "offset", "phash", "blur", "spread", "detail", "missing_part",
+)  # fmt: skip
 """Fields of a selected image that do not affect its samples."""
 
 _NOT_IN_OPTIONS_DIGEST = ("samples_per_shard", "seed", "keep_originals")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError
@@ -16,6 +15,7 @@ from training.planning.advice import (
     recent_mean,
 )
 from training.planning.auto import NAME
+from training.planning.forecast import plan_course
 from training.planning.inputs import plain_fraction
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class AdviceCallback(Callback):
     def after_step(self) -> None:
         if not (self._is_active and self._is_due):
             return
-        share = (self.loop.state.seen - self._first) / max(1.0, self._end - self._first)
+        made = self.loop.state.seen - self._first
+        share = made / max(1.0, self._end * 1000 - self._first)
         # an evaluation comes with a row, and later than a tenth on a slow machine
         evaluated = share >= _TENTH and self.loop.log.row and "fd" in self._newest
         if evaluated or share >= 2 * _TENTH:
@@ -55,11 +56,12 @@ class AdviceCallback(Callback):
 
     @property
     def _end(self) -> float:
-        """The number of images after which the run ends, at this command's mean speed."""
-        loop, limit = self.loop, self.loop.config.max_hours * 3600
-        made, seconds = loop.state.seen - self._first, loop.seconds - self._started
-        left = made / seconds * (limit - loop.seconds) if limit and seconds > 0 else math.inf
-        return min(loop.total, loop.state.seen + max(0.0, left))
+        """The thousand images after which the run ends, at this command's mean speed."""
+        loop, seen = self.loop, self.loop.state.seen
+        speed = (loop.seconds - self._started) / max(1, seen - self._first) * 1000
+        left = (loop.total - seen) / 1000
+        course = plan_course(speed, left, loop.config.max_hours, loop.seconds, 0.0)
+        return seen / 1000 + course.kimg
 
     @property
     def _newest(self) -> Row:
@@ -73,7 +75,7 @@ class AdviceCallback(Callback):
         loop, newest, rows = self.loop, self._newest, self.loop.history.rows
         return Progress(
             loop.state.seen / 1000,
-            self._end / 1000,
+            self._end,
             loop.source.index.nsamples,
             self._plain,
             newest.get("fd"),
