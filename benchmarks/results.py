@@ -2,8 +2,8 @@
 
     python benchmarks/results.py --out /tmp/results --photographs tops256 --minutes 60
 
-Every run is trained on one CPU thread for `--minutes` of CPU time (those of the failures for 0.6 of
-it), so all of it takes about 13 times that, and half an hour for data and pictures: the script says
+Every run is trained on one CPU thread for `--minutes` of CPU time (those of the failures for 0.18
+of it), so all of it takes ten times that, and half an hour for data and pictures: the script says
 how much is left. It can be stopped at any time and continues there; with more minutes, it continues
 all runs. `--page` only writes the page and its pictures, of the runs that exist.
 """

@@ -48,7 +48,7 @@ def _training(name: str, preset: str, title: str, share: float = 1.0, **keys: st
 
 
 def _failure(name: str, title: str, changes: dict[str, str]) -> Training:
-    return Training(name, "shells", "dcgan-tutorial", title, tuple(changes.items()), 0.6)
+    return Training(name, "shells", "dcgan-tutorial", title, tuple(changes.items()), 0.18)
 
 
 COMPARED = (

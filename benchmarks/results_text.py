@@ -9,7 +9,7 @@ page. It can be stopped and continued, and it states how long it takes; with mor
 continues the same runs:
 
 ```sh
-python benchmarks/results.py --out /tmp/results --photographs FOLDER --minutes 3
+python benchmarks/results.py --out /tmp/results --photographs FOLDER --minutes 10
 ```
 
 FOLDER has photographs as LABEL/IMAGE.jpg. All runs used one thread of a CPU that other programs
@@ -63,54 +63,71 @@ DATASETS = {
 }
 """Heading and introduction of each section."""
 SEEN: dict[str, tuple[float, str]] = {
-    "shells-dcgan64": (183, "Brown clouds on gray after 62 steps of 128 images: no outlines yet."),
+    "shells-dcgan64": (
+        601, "Brown blots with the outlines of shells after 202 steps of 128 images.",
+    ),
     "shells-shells64": (
-        181, "Every shell is whole and of one family; patterns are speckled, and all shells of a "
-        "family alike.",
+        601, "Every shell is whole, with ribs, bands and its family's outline; shells of a family "
+        "are much alike.",
     ),
-    "shells-auto": (181, "`auto` chose the same networks with slight noise: much the same shells."),
-    "shells-stylegan2-ada": (181, "No shells yet: coloured clouds in the middle."),
-    "shells-r3gan": (181, "Blocky outlines of shells; some families are recognisable."),
+    "shells-auto": (
+        601, "`auto` chose the same networks with slight noise: much the same shells, painted a "
+        "little more softly.",
+    ),
+    "shells-stylegan2-ada": (601, "Round spots with a shadow on speckles: no shells yet."),
+    "shells-r3gan": (601, "Outlines of shells as if woven; some families are recognisable."),
     "garments-auto": (
-        181, "Cloth with seams and folds, and no whole garments yet: `auto` chose `projected64`, "
-        "which learns photographs more slowly at first and better later (FD 39 after 15 minutes, "
-        "where `shells64` has 143, in `benchmarks/quality.md`).",
+        601, "Half of them are garments with seams and folds, the others are torn: `auto` chose "
+        "`projected64`, which learns photographs more slowly at first and better later (FD 39 "
+        "after 15 minutes, where `shells64` has 143, in `benchmarks/quality.md`).",
     ),
-    "garments-shells64": (181, "Outlines of shirts in many colours, blurred; some only stains."),
-    "prints-auto": (181, "`auto` chose the networks of the next, and made much the same prints."),
+    "garments-shells64": (
+        601, "Outlines of shirts in many colours, with noise in place of prints; some are stains.",
+    ),
+    "prints-auto": (601, "`auto` chose the networks of the next, and made much the same prints."),
     "prints-shells64": (
-        181, "Boats, branches, mountains and waves with key lines and borders; branches are blots.",
+        601, "Boats, mountains and waves with key lines and borders; branches are specks.",
     ),
-    "shells-shells64-film": (181, "Stains after 7 kimg, whole shells after 13, then patterns."),
+    "shells-shells64-film": (
+        601, "Stains after 18 kimg, outlines after 54, ribs and patterns after 72.",
+    ),
     "shells-shells64-interpolations": (
-        181, "Little changes along a row: shells of one label are alike.",
+        601, "Colour changes along a row, and the outline in the last one.",
     ),
     "shells-shells64-nearest": (
-        181, "None is a copy: the nearest images are of the same family with sharper patterns.",
+        601, "None is a copy: the nearest images are of the same family with sharper patterns.",
     ),
-    "shells-shells64-projections": (181, "Family and outline match; the pattern does not."),
-    "garments-shells64-film": (181, "Stains of colour, from which outlines of shirts emerge."),
-    "garments-shells64-interpolations": (181, "Colour and background change smoothly."),
-    "garments-shells64-nearest": (181, "None is a copy; colours and outlines are similar."),
-    "garments-shells64-projections": (181, "Mean colours and rough outlines match."),
+    "shells-shells64-projections": (
+        601, "Family, outline and colour match; patterns are softer.",
+    ),
+    "garments-shells64-film": (
+        601, "Stains of colour, from which shirts emerge after 51 kimg.",
+    ),
+    "garments-shells64-interpolations": (601, "Colour and background change smoothly."),
+    "garments-shells64-nearest": (601, "None is a copy; colours and outlines are similar."),
+    "garments-shells64-projections": (601, "Colours and outlines match; prints and seams do not."),
     "prints-shells64-film": (
-        181, "Blurs after 6 kimg; the subjects can be told apart after 19, then lines sharpen.",
+        601, "Blurs after 16 kimg; all subjects can be told apart after 32, then lines sharpen.",
     ),
     "prints-shells64-interpolations": (
-        181, "The branch moves and its background turns blue; boat, mountain and wave change "
-        "little.",
+        601, "The branch moves, the boat's sky brightens, and the wave grows smaller; the mountain "
+        "changes little.",
     ),
-    "prints-shells64-nearest": (181, "None is a copy; the nearest prints have the same subject."),
-    "prints-shells64-projections": (181, "Subject, sky and land match; suns and lines match less."),
+    "prints-shells64-nearest": (601, "None is a copy; the nearest prints have the same subject."),
+    "prints-shells64-projections": (
+        601, "Subject, sky and land match; suns and blossoms match less.",
+    ),
     "vanishing-provoked": (
-        108, "Gray after 50 kimg, almost as at the start: G has learned nothing.",
+        108, "Gray after 40 kimg, almost as at the start: G has learned nothing.",
     ),
     "vanishing-loss": (109, "Faint shells on a gray background: the loss alone helps, but slowly."),
     "vanishing-cured": (
         108, "Ten shells or more with outlines and patterns on a light background.",
     ),
     "collapse-provoked": (109, "Sixteen nearly identical blots."),
-    "collapse-packing": (108, "White with patterns of dots: packing alone did not cure it."),
+    "collapse-packing": (
+        108, "Various stains of yellow and brown dots on white: packing alone did not cure it.",
+    ),
     "collapse-cured": (108, "Sixteen different shells with ragged outlines."),
 }  # fmt: skip
 """By run or picture: the CPU seconds of the run, and what the picture showed to the eye then."""
