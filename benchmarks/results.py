@@ -62,10 +62,10 @@ class Page:
 
     def seen(self, name: str) -> str:
         """Return what was seen by eye, if the run has not been continued since."""
-        known = SEEN.get(name)
         run = next(one.name for one in ALL if name.startswith(one.name))
-        is_current = known is not None and abs(seconds(run, self.out) - known[0]) < 10
-        return f" {known[1]}" if known and is_current else ""
+        spent = seconds(run, self.out)
+        found = (texts.get(name) for after, texts in SEEN.items() if abs(spent - after) < 10)
+        return "".join(f" {text}" for text in found if text)
 
     def dataset(self, name: str) -> None:
         """The section of a dataset: its counts, card and trainings."""

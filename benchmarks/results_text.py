@@ -62,72 +62,65 @@ DATASETS = {
     ),
 }
 """Heading and introduction of each section."""
-SEEN: dict[str, tuple[float, str]] = {
-    "shells-dcgan64": (
-        601, "Brown blots with the outlines of shells after 202 steps of 128 images.",
-    ),
-    "shells-shells64": (
-        601, "Every shell is whole, with ribs, bands and its family's outline; shells of a family "
-        "are much alike.",
-    ),
-    "shells-auto": (
-        601, "`auto` chose the same networks with slight noise: much the same shells, painted a "
-        "little more softly.",
-    ),
-    "shells-stylegan2-ada": (601, "Round spots with a shadow on speckles: no shells yet."),
-    "shells-r3gan": (601, "Outlines of shells as if woven; some families are recognisable."),
-    "garments-auto": (
-        601, "Half of them are garments with seams and folds, the others are torn: `auto` chose "
-        "`projected64`, which learns photographs more slowly at first and better later (FD 39 "
-        "after 15 minutes, where `shells64` has 143, in `benchmarks/quality.md`).",
-    ),
-    "garments-shells64": (
-        601, "Outlines of shirts in many colours, with noise in place of prints; some are stains.",
-    ),
-    "prints-auto": (601, "`auto` chose the networks of the next, and made much the same prints."),
-    "prints-shells64": (
-        601, "Boats, mountains and waves with key lines and borders; branches are specks.",
-    ),
-    "shells-shells64-film": (
-        601, "Stains after 18 kimg, outlines after 54, ribs and patterns after 72.",
-    ),
-    "shells-shells64-interpolations": (
-        601, "Colour changes along a row, and the outline in the last one.",
-    ),
-    "shells-shells64-nearest": (
-        601, "None is a copy: the nearest images are of the same family with sharper patterns.",
-    ),
-    "shells-shells64-projections": (
-        601, "Family, outline and colour match; patterns are softer.",
-    ),
-    "garments-shells64-film": (
-        601, "Stains of colour, from which shirts emerge after 51 kimg.",
-    ),
-    "garments-shells64-interpolations": (601, "Colour and background change smoothly."),
-    "garments-shells64-nearest": (601, "None is a copy; colours and outlines are similar."),
-    "garments-shells64-projections": (601, "Colours and outlines match; prints and seams do not."),
-    "prints-shells64-film": (
-        601, "Blurs after 16 kimg; all subjects can be told apart after 32, then lines sharpen.",
-    ),
-    "prints-shells64-interpolations": (
-        601, "The branch moves, the boat's sky brightens, and the wave grows smaller; the mountain "
-        "changes little.",
-    ),
-    "prints-shells64-nearest": (601, "None is a copy; the nearest prints have the same subject."),
-    "prints-shells64-projections": (
-        601, "Subject, sky and land match; suns and blossoms match less.",
-    ),
-    "vanishing-provoked": (
-        108, "Gray after 40 kimg, almost as at the start: G has learned nothing.",
-    ),
-    "vanishing-loss": (109, "Faint shells on a gray background: the loss alone helps, but slowly."),
-    "vanishing-cured": (
-        108, "Ten shells or more with outlines and patterns on a light background.",
-    ),
-    "collapse-provoked": (109, "Sixteen nearly identical blots."),
-    "collapse-packing": (
-        108, "Various stains of yellow and brown dots on white: packing alone did not cure it.",
-    ),
-    "collapse-cured": (108, "Sixteen different shells with ragged outlines."),
-}  # fmt: skip
-"""By run or picture: the CPU seconds of the run, and what the picture showed to the eye then."""
+SEEN: dict[float, dict[str, str]] = {
+    601: {
+        "shells-dcgan64": "Brown blots with the outlines of shells after 202 steps of 128 images.",
+        "shells-shells64": (
+            "Every shell is whole, with ribs, bands and its family's outline; shells of a "
+            "family are much alike."
+        ),
+        "shells-auto": (
+            "`auto` chose the same networks with slight noise: much the same shells, painted "
+            "a little more softly."
+        ),
+        "shells-stylegan2-ada": "Round spots with a shadow on speckles: no shells yet.",
+        "shells-r3gan": "Outlines of shells as if woven; some families are recognisable.",
+        "garments-auto": (
+            "Half of them are garments with seams and folds, the others are torn: `auto` "
+            "chose `projected64`, which learns photographs more slowly at first and better "
+            "later (FD 39 after 15 minutes, where `shells64` has 143, in "
+            "`benchmarks/quality.md`)."
+        ),
+        "garments-shells64": (
+            "Outlines of shirts in many colours, with noise in place of prints; some are stains."
+        ),
+        "prints-auto": "`auto` chose the networks of the next, and made much the same prints.",
+        "prints-shells64": (
+            "Boats, mountains and waves with key lines and borders; branches are specks."
+        ),
+        "shells-shells64-film": (
+            "Stains after 18 kimg, outlines after 54, ribs and patterns after 72."
+        ),
+        "shells-shells64-interpolations": (
+            "Colour changes along a row, and the outline in the last one."
+        ),
+        "shells-shells64-nearest": (
+            "None is a copy: the nearest images are of the same family with sharper patterns."
+        ),
+        "shells-shells64-projections": "Family, outline and colour match; patterns are softer.",
+        "garments-shells64-film": "Stains of colour, from which shirts emerge after 51 kimg.",
+        "garments-shells64-interpolations": "Colour and background change smoothly.",
+        "garments-shells64-nearest": "None is a copy; colours and outlines are similar.",
+        "garments-shells64-projections": "Colours and outlines match; prints and seams do not.",
+        "prints-shells64-film": (
+            "Blurs after 16 kimg; all subjects can be recognised after 32, then lines sharpen."
+        ),
+        "prints-shells64-interpolations": (
+            "The branch moves, the boat's sky brightens, and the wave grows smaller; the "
+            "mountain changes little."
+        ),
+        "prints-shells64-nearest": "None is a copy; the nearest prints have the same subject.",
+        "prints-shells64-projections": "Subject, sky and land match; suns and blossoms match less.",
+    },
+    108: {
+        "vanishing-provoked": "Gray after 40 kimg, almost as at the start: G has learned nothing.",
+        "vanishing-loss": "Faint shells on a gray background: the loss alone helps, but slowly.",
+        "vanishing-cured": "Ten shells or more with outlines and patterns on a light background.",
+        "collapse-provoked": "Sixteen nearly identical blots.",
+        "collapse-packing": (
+            "Various stains of yellow and brown dots on white: packing alone did not cure it."
+        ),
+        "collapse-cured": "Sixteen different shells with ragged outlines.",
+    },
+}
+"""What runs and pictures showed to the eye, by the CPU seconds of the run then."""
