@@ -82,6 +82,8 @@ def choose(
     }
     if row.scheduled:
         options |= _schedule(inputs, kimg, given.get("burn_in.kimg", ""))
+    elif row.for_few_kinds and not inputs.labels_tell:
+        options |= _conditions(False)
     if row.alone and given.get("discriminator.name", "projected") == "projected":
         options["discriminator.features_kimg"] = f"{kimg * row.alone:.3g}"
     if row.gamma:
@@ -99,12 +101,18 @@ def _schedule(inputs: AutoInputs, kimg: float, given: str) -> dict[str, str]:
     conditional = inputs.labels > 1 and kimg / inputs.labels >= LABEL_KIMG
     falls = float(given) > 0 if given else kimg >= FALLING_KIMG
     return {
-        "generator.condition": "norm" if conditional else "none",
-        "discriminator.condition": "projection" if conditional else "none",
+        **_conditions(conditional),
         "augment.policy": POLICY if kimg * 1000 / inputs.samples > PLAIN_PASSES else "[]",
         "ema.half_life_kimg": f"{min(20.0, max(1.0, kimg * AVERAGE_SHARE)):g}",
         "burn_in.kimg": f"{kimg if falls else 0:g}",
         "burn_in.lr": f"{LAST_RATE if falls else 1:g}",
+    }
+
+
+def _conditions(conditional: bool) -> dict[str, str]:
+    return {
+        "generator.condition": "norm" if conditional else "none",
+        "discriminator.condition": "projection" if conditional else "none",
     }
 
 
@@ -190,8 +198,8 @@ def _find_row(inputs: AutoInputs) -> AutoRow:
         if row.device == inputs.device
         and row.hours <= min(hours, (inputs.kimg or inf) / row.kimg_per_hour)
     ]
-    drawn = [row for row in own if row.for_telling_labels and inputs.labels_tell]
-    rows = drawn or [row for row in own if not row.for_telling_labels]
+    drawn = [row for row in own if row.for_few_kinds and inputs.few_kinds]
+    rows = drawn or [row for row in own if not row.for_few_kinds]
     # rows for larger images than these only cost time, unless their networks are wider
     fitting = [row for row in rows if row.height <= max(SMALL, inputs.height)]
     return (fitting or rows)[-1]

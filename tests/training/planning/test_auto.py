@@ -29,6 +29,7 @@ from training.planning.auto import (
 from training.planning.auto_table import AUTO_TABLE, DRAWN
 from training.planning.inputs import (
     AutoInputs,
+    explained_by_clusters,
     explained_by_labels,
     measure_speed,
     plain_border_fraction,
@@ -187,7 +188,7 @@ def test_uneven_backgrounds_are_named() -> None:
     assert "100% with a plain border (drawings? labels, such as a folder for each kind" in drawn
 
 
-def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> None:
+def test_drawings_of_a_few_kinds_get_a_network_that_learns_pixels() -> None:
     drawn = choose(facts(**DRAWINGS))
     config = resolve(drawn.preset, dict(drawn.options))
     assert (drawn.preset, config.generator.name, config.loss.r1) == (DRAWN, "dcgan", 1)
@@ -213,6 +214,18 @@ def test_drawings_that_labels_tell_apart_get_a_network_that_learns_pixels() -> N
     assert heights == ["64", "128"]
 
 
+@pytest.mark.parametrize("labels", [0, 10])
+def test_a_few_kinds_need_no_labels_that_tell_them_apart(labels: int) -> None:
+    few = DRAWINGS | {"labels": labels, "telling": 0.1, "clustered": 0.6}
+    choice = choose(facts(**few))
+    config = resolve(choice.preset, dict(choice.options))
+    assert choice.preset == DRAWN
+    assert (config.generator.condition, config.discriminator.condition) == ("none", "none")
+    assert "conditional" not in choice.explanation[1]
+    for other in ({"clustered": 0.5}, {"smooth": 0.0}):  # cut out, and photographs
+        assert choose(facts(**few | other)).preset == PRESET
+
+
 def test_days_on_a_gpu_train_what_improves_for_days() -> None:
     choice = choose(facts(device="cuda", hours=48, height=256))
     config = resolve(choice.preset, dict(choice.options))
@@ -234,6 +247,20 @@ def test_labels_explain_what_differs_between_their_images() -> None:
     assert explained_by_labels(torch.zeros(4, 1, 8, 8), np.array([0, 0, 1, 1])) == 0
     equal = torch.rand(1, 3, 96, 96, generator=random).expand(99, -1, -1, -1) * 255
     assert explained_by_labels(equal, np.arange(99) % 3) == 0  # not the rounding errors
+
+
+def test_clusters_explain_what_differs_between_kinds() -> None:
+    random = torch.Generator().manual_seed(0)
+    kinds = torch.randn(5, 3, 32, 32, generator=random)
+    images = kinds[torch.randint(5, (256,), generator=random)]
+    noise = torch.randn(256, 3, 32, 32, generator=random)
+    assert explained_by_clusters(images) == pytest.approx(1)
+    assert explained_by_clusters(images + noise) == pytest.approx(
+        0.8 / 1.8, abs=0.05
+    )  # five kinds: 4/5
+    assert explained_by_clusters(noise) < 0.01
+    assert explained_by_clusters(images[:1].expand(256, -1, -1, -1)) == 0
+    assert explained_by_clusters(images[:127]) == 0
 
 
 def test_a_plain_border_is_one_whose_pixels_are_alike() -> None:
@@ -263,9 +290,7 @@ def test_smooth_pixels_are_like_those_around_them() -> None:
 def test_rows_are_in_order_and_say_what_they_rest_on() -> None:
     for device in ("cpu", "cuda", "mps"):
         for drawn in (False, True) if device == "cpu" else (False,):
-            rows = [
-                one for one in AUTO_TABLE if (one.device, one.for_telling_labels) == (device, drawn)
-            ]
+            rows = [one for one in AUTO_TABLE if (one.device, one.for_few_kinds) == (device, drawn)]
             assert rows[0].hours == 0
             assert [row.hours for row in rows] == sorted(row.hours for row in rows)
             assert all(row.evidence for row in rows)
