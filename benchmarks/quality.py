@@ -33,6 +33,7 @@ from quality_metrics import Pixels, References, load_references, read_images
 
 from pipeline.contract import format_duration
 from training.grid import generate_images, make_grid, save_image
+from training.latent.neighbours import open_training_shards
 from training.metrics.fake import draw_inputs
 from training.options.resolve import resolve
 from training.planning.auto import PRESET, choose_measured
@@ -101,7 +102,8 @@ class Comparison:
         train(self._command(contender, seed, folder), folder, wanted)
         trained = load_generator(str(folder / "run"), CPU)
         z_dim, count = trained.generator.z_dim, self.args.samples
-        latents, labels = draw_inputs(trained.latent, z_dim, self.images[1], count, 0, CPU)
+        labels = read_images(open_training_shards(trained))[1]
+        latents, labels = draw_inputs(trained.latent, z_dim, labels, count, 0, CPU)
         torch.manual_seed(0)
         pixels = np.asarray(generate_images(trained.generator, latents, labels, 32))
         return {"": (pixels, {"kimg": round(trained.seen / 1000, 1)})}

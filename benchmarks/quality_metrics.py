@@ -28,9 +28,9 @@ from training.config import DataOptions
 from training.extractor import load_extractor
 from training.metrics.distances import Features
 from training.metrics.feature_networks import in_batches
-from training.metrics.real import iter_image_batches
 from training.metrics.suite import FeatureSet, baseline, compute_metrics
 from training.streaming.dataset import ShardDataset
+from training.streaming.samples import iter_image_batches
 
 NOISE = 3.0
 """Standard deviation of the slight noise in gray levels."""

@@ -16,11 +16,11 @@ from training.grid import Pixels, encode, make_grid, shown
 from training.latent.neighbours import in_range
 from training.latent.projection import Schedule, choose_distance, project
 from training.latent.sampling import sample_ws
-from training.metrics.real import iter_image_batches
 from training.monitoring.history import read_history
 from training.report import evenly_spaced
 from training.reporting.figures import RealNeighbours, interpolation
 from training.streaming.dataset import open_shard_dataset
+from training.streaming.samples import iter_image_batches
 from training.techniques import fixed_latents
 
 FRAMES, ACROSS, MARGIN, QUALITIES = 7, 8, 62, (88, 80, 70, 60, 50)

@@ -71,6 +71,9 @@ class PresetInfo:
     expect: str = ""
 
 
+_LABEL_SOURCE = r"^(none|json:.+|clusters:([2-9]|[1-9][0-9]{1,2})|[a-z0-9._-]{0,32})$"
+
+
 @dataclass(frozen=True, config=STRICT)
 class DataOptions:
     """How samples are read.
@@ -90,8 +93,9 @@ class DataOptions:
     Empty: all images have the same size. `channels` is 1 (gray), 3 (colour) or 4 (colour and
     transparency; opaque images get an opaque alpha); 0 is what the index says or, without one, 1 if
     the first images are gray and 3 otherwise, with transparent pixels over white. `label` is where
-    labels come from in shards of other tools: `.cls` (empty), `none`, the extension of a text
-    member, or `json:KEY`; `image` is the extension of the image member (empty: jpg, jpeg, png,
+    labels come from: `.cls` (empty), `none`, the extension of a text member, `json:KEY`, or
+    `clusters:N`, the number of the nearest of N clusters (2 to 999) of the first images (Liu 2020);
+    `image` is the extension of the image member (empty: jpg, jpeg, png,
     webp, …).
 
     `shards_b` are the shards of the second set for methods that translate between two sets (the
@@ -110,7 +114,7 @@ class DataOptions:
     skip_corrupt: bool = False
     fit: Literal["", "crop", "pad", "stretch"] = ""
     channels: Literal[0, 1, 3, 4] = 0
-    label: Annotated[str, Field(pattern=r"^(none|json:.+|[a-z0-9._-]{0,32})$")] = ""
+    label: Annotated[str, Field(pattern=_LABEL_SOURCE)] = ""
     image: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,32}$")] = ""
     shards_b: str = ""
 

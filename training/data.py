@@ -18,7 +18,7 @@ import torch
 from training.config import Config
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.machine.transfer import BatchBuffer, BatchBuffers, Transfer
-from training.streaming.dataset import ShardDataset, default_opener
+from training.streaming.dataset import ShardDataset
 from training.streaming.decode import Pixels
 from training.streaming.device_samples import (
     LABEL,
@@ -29,6 +29,7 @@ from training.streaming.device_samples import (
     Placement,
 )
 from training.streaming.epoch_reader import EpochReader
+from training.streaming.openers import default_opener
 from training.streaming.order import label_mask, rank_slice
 from training.streaming.sample_memory import open_private_memory
 from training.streaming.samples import Labels, SampleCache

@@ -13,8 +13,9 @@ from training.config import Config
 from training.data import Batch, Loader
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.seeds import derive
-from training.streaming.dataset import ShardDataset, split_options
+from training.streaming.dataset import ShardDataset
 from training.streaming.device_samples import Placement
+from training.streaming.openers import split_options
 
 
 class PairLoader:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from training.config import Config
 from training.grid import Pixels, generate_images, make_grid
-from training.metrics.real import iter_image_batches
 from training.networks import Generator
-from training.streaming.dataset import ShardDataset, sample_options
+from training.streaming.dataset import ShardDataset
+from training.streaming.openers import sample_options
+from training.streaming.samples import iter_image_batches
 
 Direction = Literal["a-to-b", "b-to-a"]
 DIRECTIONS: tuple[Direction, Direction] = ("a-to-b", "b-to-a")

@@ -100,7 +100,7 @@ def test_only_so_many_samples_show_their_label(small_shards: Callable[..., Any])
 
 
 def test_samples_without_label_are_no_class_and_no_condition(small_shards: Any) -> None:
-    from training.streaming.dataset import default_opener
+    from training.streaming.openers import default_opener
 
     options = {
         "batch": "20",

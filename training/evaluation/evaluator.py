@@ -25,7 +25,8 @@ from training.metrics.feature_networks import (
 from training.metrics.real import RealFeatures, real_features
 from training.metrics.suite import MIN_IMAGES, FeatureSet, baseline, compute_metrics, full_name
 from training.networks import Generator
-from training.streaming.dataset import ShardDataset, sample_options
+from training.streaming.dataset import ShardDataset
+from training.streaming.openers import sample_options
 
 
 class EvaluationCancelled(Exception):

@@ -15,10 +15,10 @@ from torch.nn.functional import interpolate, normalize
 from pipeline.contract import UserError
 from training.config import DataOptions
 from training.grid import Pixels
-from training.metrics.real import iter_image_batches
 from training.pretrained.inference import TrainedGenerator
-from training.streaming.dataset import ShardDataset, default_opener, open_shard_dataset
-from training.streaming.samples import SampleCache
+from training.streaming.dataset import ShardDataset, open_shard_dataset
+from training.streaming.openers import default_opener
+from training.streaming.samples import SampleCache, iter_image_batches
 from training.transparency import composite
 
 SIDE = 32

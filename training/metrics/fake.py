@@ -14,10 +14,11 @@ from training.config import DataOptions
 from training.grid import generate_images
 from training.metrics.distances import Features
 from training.metrics.feature_networks import BATCH, FeatureNetwork
-from training.metrics.real import Progress, iter_image_batches, no_progress
+from training.metrics.real import Progress, no_progress
 from training.networks import Generator
 from training.seeds import derive
 from training.streaming.dataset import ShardDataset
+from training.streaming.samples import iter_image_batches
 from training.techniques import draw_latents
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pipeline.contract import DatasetPaths, UserError, atomic_file, is_disk_full, local_path
+from pipeline.contract import DatasetPaths, UserError, atomic_file, is_disk_full
 from training.config import DataOptions
 from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.metrics.distances import Features
-from training.metrics.feature_networks import BATCH, FeatureNetwork
-from training.streaming.dataset import ShardDataset, default_opener
-from training.streaming.samples import SampleCache
-from training.streaming.shards import DamagedShard
+from training.metrics.feature_networks import FeatureNetwork
+from training.streaming.dataset import ShardDataset
+from training.streaming.samples import iter_image_batches
 
 Progress = Callable[[int, int], None]
 
@@ -30,7 +27,7 @@ def no_progress(_done: int, _total: int) -> None:
 
 @dataclass(frozen=True)
 class RealFeatures:
-    """Features (n, d) and labels int64 (n,) of n images of a dataset (`_places`)."""
+    """Features (n, d) and labels int64 (n,) of n images of a dataset (`iter_image_batches`)."""
 
     features: Features
     labels: NDArray[np.int64]
@@ -79,56 +76,6 @@ def real_features(
     if len(real.labels) == count:
         _write(path, real)
     return real
-
-
-def iter_image_batches(
-    source: ShardDataset, count: int, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
-) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
-    """Yield the dataset's first `count` images in order, uint8 (n, channels, h, w), and their
-    labels int64 (n,).
-
-    Raises:
-        DamagedShard: unless `options` allow to skip damaged shards.
-    """
-    samples = SampleCache(source, None, default_opener(source, options, ranks))
-    shape = (source.height, source.width, source.channels)
-    pixels, labels = np.empty((BATCH, *shape), np.uint8), np.zeros(BATCH, np.int64)
-    row = before = 0
-    try:
-        for shard, member in _places(source, count):
-            if shard != before:
-                samples.shards.release(before)
-                before = shard
-            try:
-                _, labels[row] = samples.read(shard, member, pixels[row])
-            except DamagedShard:
-                if not options.skip_corrupt:
-                    raise
-                continue
-            row += 1
-            if row == BATCH:
-                yield torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2), labels.copy()
-                row = 0
-        if row:
-            yield torch.from_numpy(pixels[:row]).permute(0, 3, 1, 2), labels[:row].copy()
-    finally:
-        samples.shards.close()
-
-
-def _places(source: ShardDataset, count: int) -> Iterator[tuple[int, int]]:
-    """Yield (shard, member) of `count` samples: the first ones, which are a fair sample because
-    shards are shuffled. Local shards of other tools may be sorted, so their samples are spread over
-    all shards."""
-    if source.labels is not None and all(local_path(one) is not None for one in source.locations):
-        starts = np.cumsum([0, *(entry.nsamples for entry in source.index.shardlist)])
-        numbers = np.arange(count) * source.index.nsamples // max(1, count)
-        shards = np.searchsorted(starts, numbers, side="right") - 1
-        yield from zip(shards.tolist(), (numbers - starts[shards]).tolist(), strict=True)
-        return
-    for shard, entry in enumerate(source.index.shardlist):
-        for member in range(min(entry.nsamples, count)):
-            yield shard, member
-        count -= entry.nsamples
 
 
 def _read(path: Path) -> RealFeatures | None:

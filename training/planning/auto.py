@@ -34,7 +34,7 @@ from training.planning.auto_table import (
     AutoRow,
 )
 from training.planning.explanation import explain
-from training.planning.inputs import AutoInputs, gather_inputs, measure_speed
+from training.planning.inputs import CLUSTERS, AutoInputs, gather_inputs, measure_speed
 from training.streaming.dataset import ShardDataset, open_shard_dataset
 
 NAME = "auto"
@@ -83,7 +83,7 @@ def choose(
     if row.scheduled:
         options |= _schedule(inputs, kimg, given.get("burn_in.kimg", ""))
     elif row.for_few_kinds and not inputs.labels_tell:
-        options |= _conditions(False)
+        options["data.label"] = f"clusters:{CLUSTERS}"
     if row.alone and given.get("discriminator.name", "projected") == "projected":
         options["discriminator.features_kimg"] = f"{kimg * row.alone:.3g}"
     if row.gamma:
@@ -101,18 +101,12 @@ def _schedule(inputs: AutoInputs, kimg: float, given: str) -> dict[str, str]:
     conditional = inputs.labels > 1 and kimg / inputs.labels >= LABEL_KIMG
     falls = float(given) > 0 if given else kimg >= FALLING_KIMG
     return {
-        **_conditions(conditional),
+        "generator.condition": "norm" if conditional else "none",
+        "discriminator.condition": "projection" if conditional else "none",
         "augment.policy": POLICY if kimg * 1000 / inputs.samples > PLAIN_PASSES else "[]",
         "ema.half_life_kimg": f"{min(20.0, max(1.0, kimg * AVERAGE_SHARE)):g}",
         "burn_in.kimg": f"{kimg if falls else 0:g}",
         "burn_in.lr": f"{LAST_RATE if falls else 1:g}",
-    }
-
-
-def _conditions(conditional: bool) -> dict[str, str]:
-    return {
-        "generator.condition": "norm" if conditional else "none",
-        "discriminator.condition": "projection" if conditional else "none",
     }
 
 

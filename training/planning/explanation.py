@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pipeline.contract import count_of, format_duration
 from training.planning.auto_table import REASONS, AutoRow
 from training.planning.inputs import PLAIN, AutoInputs
+from training.streaming.clusters import count_clusters
 
 
 def explain(
@@ -54,15 +55,22 @@ def explain(
 def _advice(inputs: AutoInputs) -> str:
     if inputs.plain < PLAIN:
         return " (the others need more time; a recipe can make them uniform)"
-    if inputs.without_noise and not inputs.labels and not inputs.some_unlabelled:
+    unlabelled = not inputs.labels and not inputs.some_unlabelled
+    if inputs.without_noise and unlabelled and not inputs.few_kinds:
         return " (drawings? labels, such as a folder for each kind, would help)"
     return ""
 
 
 def _what_is_used(inputs: AutoInputs, row: AutoRow, options: Mapping[str, str]) -> str:
     """Return what is said about augmentation and labels."""
+    if row.for_few_kinds:
+        clusters = count_clusters(options.get("data.label", ""))
+        labels = (
+            f"{clusters} clusters of similar images" if clusters else f"its {inputs.labels} labels"
+        )
+        return f"; conditional on {labels}"
     if not row.scheduled:
-        return f"; conditional on its {inputs.labels} labels" if inputs.labels_tell else ""
+        return ""
     policy = options["augment.policy"].strip("[]").replace('"', "").replace(" ", "")
     augmented = (
         f"augmented ({policy.replace(',', ', ')}) against overfitting"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, replace
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,12 +17,13 @@ from training.image_shape import ImageShape
 from training.machine.allocator import retain_freed_memory
 from training.machine.device import choose_device, is_bf16_fast
 from training.machine.distributed import world_size
-from training.metrics.real import iter_image_batches
 from training.planning.forecast import time_steps
 from training.planning.threads import set_threads
 from training.state import new_state
 from training.step import Step
+from training.streaming.clusters import find_clusters
 from training.streaming.dataset import ShardDataset
+from training.streaming.samples import first_images
 
 PLAIN_SAMPLE = 256
 """Number of images that `plain_border_fraction` examines."""
@@ -39,8 +38,8 @@ garments in five classes."""
 FEW_KINDS = 0.57
 """From this part of the variance that clusters explain on, drawings show few kinds: 0.62 of drawn
 shells; 0.50 of garments cut out, 0.48 of drawn prints, 0.41 of photographs, 0.37 of emoji."""
-_CLUSTERS, _RESTARTS = 16, 20
-"""Number of clusters, and of random starts of which the best one counts."""
+CLUSTERS = 16
+"""Number of clusters, of drawings without labels."""
 _PLAIN_SPREAD = 15.0
 """Maximum standard deviation of a plain border's pixels, in gray levels (of 255)."""
 _ROUNDING = 1e-6
@@ -122,7 +121,7 @@ def explained_by_labels(images: Tensor, labels: NDArray[np.int64]) -> float:
     """Return the part of the pixels' variance that labels (n,) explain, of images (n, c, h, w)
     reduced to 32 px: ε² (Kelley 1935), which is 0 on average for labels that say nothing; 0 if
     there are not more images than labels."""
-    pixels = _reduced(images)
+    pixels = adaptive_avg_pool2d(images.double(), _SMALL).flatten(1)
     kinds = np.unique(labels)
     if len(kinds) == len(labels):
         return 0.0
@@ -137,47 +136,19 @@ def explained_by_labels(images: Tensor, labels: NDArray[np.int64]) -> float:
 
 def explained_by_clusters(images: Tensor) -> float:
     """Return the part of the pixels' variance that 16 clusters explain, of images (n, c, h, w): ε²
-    (`explained_by_labels`) of one half of the images, labelled with the nearest of the centres that
-    k-means found in the other half (Lloyd 1982, the best of 20 random starts). 0 if there are fewer
-    than 128 images: clusters of less than four images say nothing."""
-    from scipy.cluster.vq import kmeans2, vq  # most runs do not need it
-
+    (`explained_by_labels`) of one half of the images, in clusters that were found in the other half
+    (`find_clusters`); 0 if there are fewer than 128 images."""
     half = len(images) // 2
-    if half < 4 * _CLUSTERS:
+    try:
+        clusters = find_clusters(images[:half], CLUSTERS)
+    except UserError:
         return 0.0
-    known, others = _reduced(images[:half]).numpy(), _reduced(images[half:]).numpy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of equal images, some clusters have none
-        found = [
-            kmeans2(known, _CLUSTERS, minit="points", seed=seed)[0] for seed in range(_RESTARTS)
-        ]
-    centres = min(found, key=lambda some: float(np.square(vq(known, some)[1]).sum()))
-    return explained_by_labels(images[half:], vq(others, centres)[0].astype(np.int64))
-
-
-def _reduced(images: Tensor) -> Tensor:
-    return adaptive_avg_pool2d(images.double(), _SMALL).flatten(1)
-
-
-def _first_images(source: ShardDataset, options: DataOptions) -> tuple[Tensor, NDArray[np.int64]]:
-    """Read images uint8 (n, c, h, w) and their labels (n,), -1 without one. Fetched shards are
-    cached separately from the training's cache, which each process has for itself.
-
-    Raises:
-        UserError: no image can be read.
-    """
-    count = min(PLAIN_SAMPLE, source.index.nsamples)
-    with TemporaryDirectory(prefix="shellgan-") as folder:
-        found = list(iter_image_batches(source, count, replace(options, cache=folder)))
-    if not found:
-        raise UserError(f"{source.index.name}: no image can be read; the shards are damaged")
-    images, labels = zip(*found, strict=True)
-    return torch.cat(images), np.concatenate(labels)
+    return explained_by_labels(images[half:], clusters.nearest(images[half:]))
 
 
 def plain_fraction(source: ShardDataset, options: DataOptions) -> float:
     """Return `plain_border_fraction` of the first images."""
-    return plain_border_fraction(_first_images(source, options)[0])
+    return plain_border_fraction(first_images(source, PLAIN_SAMPLE, options)[0])
 
 
 def measure_speed(config: Config, shape: ImageShape, alone: float) -> float:
@@ -211,10 +182,10 @@ def gather_inputs(source: ShardDataset, asked: Config, kimg: float = 0.0) -> Aut
         UserError: the images cannot be read, or the device does not exist.
     """
     device = choose_device(asked.device)
-    images, labels = _first_images(source, asked.data)
-    known = labels if source.labels is None else source.labels
+    images, labels = first_images(source, PLAIN_SAMPLE, asked.data)
+    known = labels if source.labels is None or source.clusters else source.labels
     is_labelled = bool((known >= 0).all())
-    count = source.classes if source.labels is None else len(np.unique(source.labels))
+    count = len(np.unique(known)) if known is source.labels else source.classes
     return AutoInputs(
         source.index.nsamples, source.height, source.width, count if is_labelled else 0,
         plain_border_fraction(images), device.type, is_bf16_fast(device), asked.max_hours,

@@ -9,8 +9,9 @@ import torch
 from pipeline.contract import format_bytes
 from training.config import DataOptions
 from training.machine.distributed import Distributed
-from training.streaming.dataset import ShardDataset, split_options
+from training.streaming.dataset import ShardDataset
 from training.streaming.device_samples import Placement
+from training.streaming.openers import split_options
 from training.streaming.sample_memory import GIGABYTE, open_shared_memory
 
 _SPARE = 0.1

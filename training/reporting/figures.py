@@ -17,8 +17,8 @@ from training.latent.neighbours import Neighbours, as_images, in_range, real_ima
 from training.latent.route import find_route
 from training.latent.space import LatentSpace
 from training.latent.timing import row_positions
-from training.metrics.real import iter_image_batches
 from training.streaming.dataset import ShardDataset
+from training.streaming.samples import iter_image_batches
 
 WAYS, STEPS = 4, 8
 PAIRS, PAIRS_PER_ROW = 16, 4

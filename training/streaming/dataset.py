@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contract import DatasetPaths, ShardIndex, UserError, count_of, local_path
+from pipeline.contract import ShardIndex, UserError, count_of, local_path
 from training.config import Config, DataOptions
 from training.image_shape import ImageShape
-from training.machine.distributed import SINGLE_PROCESS, Distributed
-from training.streaming.cache import ShardCache
+from training.streaming.clusters import Clusters, count_clusters, find_clusters
 from training.streaming.foreign import ForeignShards, find_shards, index_tars
-from training.streaming.shards import LocalShards, ShardOpener
+from training.streaming.samples import first_images
 from training.streaming.tar_scan import SampleOptions
 
 _MANY = 10_000_000
+_EXAMINED = 1024
+"""Number of images in which clusters are found."""
 _BYTES_PER_SAMPLE = 1024
 """The least that a sample takes in a tar: a header and a block of its image."""
 
@@ -29,7 +31,8 @@ class ShardDataset:
 
     `fit` is how images of other sizes are resized, see `DataOptions`. `labels` is None for shards
     with a complete index; otherwise the class number of each sample in order, -1 if it has none.
-    `notes` are sentences for the user. `second` is the second set of a method that translates
+    With `clusters`, a sample's label is the number of the nearest one instead. `notes` are
+    sentences for the user. `second` is the second set of a method that translates
     between two sets, with images of the same shape.
     """
 
@@ -42,6 +45,7 @@ class ShardDataset:
     labels: NDArray[np.int32] | None = None
     notes: tuple[str, ...] = ()
     second: ShardDataset | None = None
+    clusters: Clusters | None = None
 
     @property
     def sets(self) -> list[ShardDataset]:
@@ -51,6 +55,11 @@ class ShardDataset:
     @property
     def classes(self) -> int:
         return len(self.index.labels)
+
+    @property
+    def reads_labels(self) -> bool:
+        """True if samples have labels of their own, which are used."""
+        return self.classes > 0 and self.clusters is None
 
     @property
     def image_shape(self) -> ImageShape:
@@ -74,9 +83,37 @@ def open_shard_dataset(
         UserError: there are no shards or no samples, or the images cannot be read in that size.
     """
     options = options or DataOptions()
-    found = find_shards(str(location), complete=not (options.label or options.image))
+    source = _open(location, resolution, options, shape)
+    return _with_clusters(source, options) if count_clusters(options.label) else source
+
+
+def _with_clusters(source: ShardDataset, options: DataOptions) -> ShardDataset:
+    """Return the set with clusters of its first images in place of its labels.
+
+    Raises:
+        UserError: there are too few images, or none can be read.
+    """
+    count, index = count_clusters(options.label), replace(source.index, labels=())
+    unlabelled = replace(source, index=index)
+    try:
+        clusters = find_clusters(first_images(unlabelled, _EXAMINED, options)[0], count)
+    except UserError as error:
+        raise UserError(f"--data.label {options.label}: {error}") from None
+    # other labels are other features of real images, and other conditions
+    digest = sha256(f"{index.digest} {options.label}".encode()).hexdigest()
+    names = tuple(f"cluster-{number}" for number in range(1, count + 1))
+    named = replace(index, labels=names, digest=digest)
+    return replace(source, index=named, clusters=clusters)
+
+
+def _open(
+    location: str | Path, resolution: int, options: DataOptions, shape: ImageShape | None
+) -> ShardDataset:
+    """As `open_shard_dataset`, but without clusters."""
+    label = "" if count_clusters(options.label) else options.label
+    found = find_shards(str(location), complete=not (label or options.image))
     if isinstance(found, list):
-        how = SampleOptions(options.image, options.label)
+        how = SampleOptions(options.image, label if label == options.label else "none")
         foreign = index_tars(found, how, options.skip_corrupt, options.timeout)
         return _fit_foreign(foreign, location, resolution, options, shape)
     index, locations = found
@@ -127,36 +164,6 @@ def open_training_sets(location: str | Path, config: Config) -> ShardDataset:
             "stretch and --resolution N"
         )
     return replace(first, second=second, notes=(*first.notes, *second.notes))
-
-
-def split_options(source: ShardDataset, options: DataOptions) -> list[DataOptions]:
-    """Return the options of each of `source.sets`: limits of memory are shared in proportion to
-    their sizes, that of the disk equally, in folders of their own, with `sample_options`."""
-    if source.second is None:
-        return [options]
-    sizes = [one.index.nsamples for one in source.sets]
-    parts = []
-    for number, (one, size) in enumerate(zip(source.sets, sizes, strict=True)):
-        share = size / sum(sizes)
-        device = options.device_gb if options.device_gb == "auto" else options.device_gb * share
-        apart = _with_cache(one, options, "ab"[number])
-        parts.append(replace(apart, memory_gb=options.memory_gb * share, device_gb=device))
-    return parts
-
-
-def sample_options(source: ShardDataset, options: DataOptions) -> DataOptions:
-    """Return the options with which samples and evaluations read one of two sets, also while the
-    loader reads it."""
-    return _with_cache(source, options, "samples")
-
-
-def _with_cache(source: ShardDataset, options: DataOptions, name: str) -> DataOptions:
-    folder = Path(options.cache) if options.cache else _cache_folder(source)
-    return replace(options, cache_gb=options.cache_gb / 3, cache=str(folder / name))
-
-
-def _cache_folder(source: ShardDataset) -> Path:
-    return DatasetPaths(source.index.name).data_dir / "cache"
 
 
 def _reduced(height: int, width: int, resolution: int, location: str | Path) -> tuple[int, int]:
@@ -229,26 +236,3 @@ def _refuse_invented(index: ShardIndex, locations: list[str]) -> None:
                 raise UserError(f"{path}: smaller than the {entry.bytes} bytes that the index says")
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: {error}") from None
-
-
-def default_opener(
-    source: ShardDataset, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
-) -> ShardOpener:
-    """Return how the source's shards are opened: in place where they are files, else through a
-    cache.
-
-    The processes on a machine have a cache each and share its bound.
-
-    Raises:
-        UserError: the bound is too small, or the cache is in use.
-    """
-    paths = [local_path(location) for location in source.locations]
-    local = [path for path in paths if path is not None]
-    if len(local) == len(paths):
-        return LocalShards(local)
-    folder = Path(options.cache) if options.cache else _cache_folder(source)
-    if ranks.local_world_size > 1:
-        folder = folder / f"rank{ranks.local_rank}"
-    limit = int(options.cache_gb * 1e9 / ranks.local_world_size)
-    entries = source.index.shardlist
-    return ShardCache(folder, entries, source.locations, limit, options.window, options.timeout)

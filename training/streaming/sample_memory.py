@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from training.config import DataOptions
 from training.machine.distributed import Distributed
 from training.machine.shared_memory import SharedBlock, share_memory
-from training.streaming.dataset import ShardDataset
 from training.streaming.decode import Pixels
+
+if TYPE_CHECKING:
+    from training.streaming.dataset import ShardDataset
 
 GIGABYTE = 1 << 30
 

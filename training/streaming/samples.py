@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pipeline.contract import UserError
-from training.streaming.dataset import ShardDataset
+from pipeline.contract import UserError, local_path
+from training.config import DataOptions
+from training.machine.distributed import SINGLE_PROCESS, Distributed
 from training.streaming.decode import (
     FORMATS,
     OtherSizeError,
@@ -18,6 +25,7 @@ from training.streaming.decode import (
     decode_into,
 )
 from training.streaming.foreign import ScannedShard
+from training.streaming.openers import default_opener
 from training.streaming.sample_memory import SampleMemory
 from training.streaming.shards import (
     DamagedSample,
@@ -28,11 +36,16 @@ from training.streaming.shards import (
 )
 from training.streaming.tar_scan import MAX_IMAGE_BYTES, pick_image
 
+if TYPE_CHECKING:
+    from training.streaming.dataset import ShardDataset
+
 Labels = NDArray[np.int64]
 
 _METADATA_BYTES = 16 << 20
 """Maximum size of an image file's metadata: its profile, EXIF and XMP."""
 _LABEL_BYTES = 64
+_BATCH = 32
+"""Number of images that `iter_image_batches` reads at a time."""
 _RESIZE = "; resize images with --data.fit crop, pad or stretch"
 
 
@@ -91,6 +104,9 @@ class SampleCache:
         """Decode the sample into `out` (height, width, channels), cache it if it fits, and return
         its number and label."""
         label = self._decode(self.shards.get(shard), shard, member, out)
+        if self.source.clusters is not None:
+            image = torch.from_numpy(out).permute(2, 0, 1)
+            label = int(self.source.clusters.nearest(image[None])[0])
         number = int(self._starts[shard]) + member
         self._memory.put(number, out, label)
         return number, label
@@ -118,7 +134,7 @@ class SampleCache:
                 decode_into(out, data, extension, self.source.index.resolution)
         except ValueError as error:
             raise DamagedShard(f"{where}: {sample.key}.{extension} {error}") from None
-        if not self.source.classes:
+        if not self.source.reads_labels:
             return 0
         if self._shown is not None and not self._shown[self._starts[number] + member]:
             return -1
@@ -144,7 +160,7 @@ class SampleCache:
         except ValueError as error:
             advice = _RESIZE if isinstance(error, OtherSizeError) else ""
             raise DamagedSample(f"{where}: {sample.key}.{extension} {error}{advice}") from None
-        if not source.classes:
+        if not source.reads_labels:
             return 0
         place = self._starts[number] + member
         if self._shown is not None and not self._shown[place]:
@@ -180,3 +196,72 @@ class SampleCache:
         if (label := int(text)) >= self.source.classes:
             raise ValueError(f"is {label}, the index names fewer labels")
         return label
+
+
+def first_images(
+    source: ShardDataset, count: int, options: DataOptions
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """Read the dataset's first `count` images uint8 (n, channels, h, w) and their labels (n,), -1
+    without one. Fetched shards are cached separately from the training's cache, which each process
+    has for itself.
+
+    Raises:
+        UserError: no image can be read.
+    """
+    count = min(count, source.index.nsamples)
+    with TemporaryDirectory(prefix="shellgan-") as folder:
+        found = list(iter_image_batches(source, count, replace(options, cache=folder)))
+    if not found:
+        raise UserError(f"{source.index.name}: no image can be read; the shards are damaged")
+    images, labels = zip(*found, strict=True)
+    return torch.cat(images), np.concatenate(labels)
+
+
+def iter_image_batches(
+    source: ShardDataset, count: int, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
+) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+    """Yield the dataset's first `count` images in order, uint8 (n, channels, h, w), and their
+    labels int64 (n,).
+
+    Raises:
+        DamagedShard: unless `options` allow to skip damaged shards.
+    """
+    samples = SampleCache(source, None, default_opener(source, options, ranks))
+    shape = (source.height, source.width, source.channels)
+    pixels, labels = np.empty((_BATCH, *shape), np.uint8), np.zeros(_BATCH, np.int64)
+    row = before = 0
+    try:
+        for shard, member in _places(source, count):
+            if shard != before:
+                samples.shards.release(before)
+                before = shard
+            try:
+                _, labels[row] = samples.read(shard, member, pixels[row])
+            except DamagedShard:
+                if not options.skip_corrupt:
+                    raise
+                continue
+            row += 1
+            if row == _BATCH:
+                yield torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2), labels.copy()
+                row = 0
+        if row:
+            yield torch.from_numpy(pixels[:row]).permute(0, 3, 1, 2), labels[:row].copy()
+    finally:
+        samples.shards.close()
+
+
+def _places(source: ShardDataset, count: int) -> Iterator[tuple[int, int]]:
+    """Yield (shard, member) of `count` samples: the first ones, which are a fair sample because
+    shards are shuffled. Local shards of other tools may be sorted, so their samples are spread over
+    all shards."""
+    if source.labels is not None and all(local_path(one) is not None for one in source.locations):
+        starts = np.cumsum([0, *(entry.nsamples for entry in source.index.shardlist)])
+        numbers = np.arange(count) * source.index.nsamples // max(1, count)
+        shards = np.searchsorted(starts, numbers, side="right") - 1
+        yield from zip(shards.tolist(), (numbers - starts[shards]).tolist(), strict=True)
+        return
+    for shard, entry in enumerate(source.index.shardlist):
+        for member in range(min(entry.nsamples, count)):
+            yield shard, member
+        count -= entry.nsamples

@@ -13,9 +13,10 @@ import torch
 
 from training.config import DataOptions
 from training.metrics.fake import draw_inputs, fake_features, isolated_rng
-from training.metrics.real import cache_path, iter_image_batches, real_features
+from training.metrics.real import cache_path, real_features
 from training.networks import Generator
 from training.streaming.dataset import open_shard_dataset
+from training.streaming.samples import iter_image_batches
 from training.streaming.shards import DamagedShard
 from training.techniques import draw_latents
 
@@ -137,7 +138,7 @@ def test_latents_are_those_of_training() -> None:
 def test_batches_of_images_stay_as_they_are_when_the_next_one_is_read(
     small_shards: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.metrics.real.BATCH", 8)
+    monkeypatch.setattr("training.streaming.samples._BATCH", 8)
     source = open_shard_dataset(small_shards().manifest, 0)
     read = [images for images, _ in iter_image_batches(source, 24, DataOptions())]
     again = [images.clone() for images, _ in iter_image_batches(source, 24, DataOptions())]

@@ -220,8 +220,9 @@ def test_a_few_kinds_need_no_labels_that_tell_them_apart(labels: int) -> None:
     choice = choose(facts(**few))
     config = resolve(choice.preset, dict(choice.options))
     assert choice.preset == DRAWN
-    assert (config.generator.condition, config.discriminator.condition) == ("none", "none")
-    assert "conditional" not in choice.explanation[1]
+    assert (config.data.label, config.generator.condition) == ("clusters:16", "norm")
+    assert "plain border, are seen" in choice.explanation[1]
+    assert "; conditional on 16 clusters of similar images; slight" in choice.explanation[1]
     for other in ({"clustered": 0.5}, {"smooth": 0.0}):  # cut out, and photographs
         assert choose(facts(**few | other)).preset == PRESET
 
@@ -339,7 +340,7 @@ def test_labels_are_counted_over_all_samples(
     assert look(replace(source, labels=rare), asked).labels == 2
     rare[-1] = -1
     assert look(replace(source, labels=rare), asked).labels == 0
-    monkeypatch.setattr("training.planning.inputs.iter_image_batches", lambda *_: iter(()))
+    monkeypatch.setattr("training.streaming.samples.iter_image_batches", lambda *_: iter(()))
     with pytest.raises(UserError, match="no image can be read"):
         look(source, asked)
 

@@ -20,9 +20,9 @@ from tests.helpers.foreign_shards import drawn, file_of, numbered, write_tar
 from tests.helpers.small_shards import number_of
 from training.config import Config, DataOptions
 from training.data import Batch, Loader
-from training.metrics.real import iter_image_batches
 from training.options.architectures import DcganGenerator
 from training.streaming.dataset import ShardDataset, open_shard_dataset
+from training.streaming.samples import iter_image_batches
 from training.streaming.shards import DamagedShard
 
 IMG2DATASET = Path(__file__).parents[2] / "data" / "imports" / "img2dataset" / "several_sizes"
