@@ -71,7 +71,9 @@ class PresetInfo:
     expect: str = ""
 
 
-_LABEL_SOURCE = r"^(none|json:.+|clusters:([2-9]|[1-9][0-9]{1,2})|[a-z0-9._-]{0,32})$"
+_LABEL_SOURCE = (
+    r"^(none|json:.+|clusters:([2-9]|[1-9]\d|1\d\d|2[0-4]\d|25[0-6])|[a-z0-9._-]{0,32})$"
+)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -94,7 +96,7 @@ class DataOptions:
     transparency; opaque images get an opaque alpha); 0 is what the index says or, without one, 1 if
     the first images are gray and 3 otherwise, with transparent pixels over white. `label` is where
     labels come from: `.cls` (empty), `none`, the extension of a text member, `json:KEY`, or
-    `clusters:N`, the number of the nearest of N clusters (2 to 999) of the first images (Liu 2020);
+    `clusters:N`, the number of the nearest of N clusters (2 to 256) of the first images (Liu 2020);
     `image` is the extension of the image member (empty: jpg, jpeg, png,
     webp, …).
 
