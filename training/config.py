@@ -9,6 +9,7 @@ loaded.
 
 from __future__ import annotations
 
+import re
 from dataclasses import field
 from typing import Annotated, Literal
 
@@ -71,9 +72,16 @@ class PresetInfo:
     expect: str = ""
 
 
-_LABEL_SOURCE = (
-    r"^(none|json:.+|clusters:([2-9]|[1-9]\d|1\d\d|2[0-4]\d|25[0-6])|[a-z0-9._-]{0,32})$"
-)
+def _label_source(value: str) -> str:
+    if not re.fullmatch(_LABEL_SOURCE, value):
+        raise ValueError(
+            "not none, the extension of a member (txt), json:KEY or clusters:N with N from 2 to 256"
+        )
+    return value
+
+
+_CLUSTERS = r"clusters:([2-9]|[1-9]\d|1\d\d|2[0-4]\d|25[0-6])"
+_LABEL_SOURCE = rf"none|json:.+|{_CLUSTERS}|[a-z0-9._-]{{0,32}}"
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -96,7 +104,7 @@ class DataOptions:
     transparency; opaque images get an opaque alpha); 0 is what the index says or, without one, 1 if
     the first images are gray and 3 otherwise, with transparent pixels over white. `label` is where
     labels come from: `.cls` (empty), `none`, the extension of a text member, `json:KEY`, or
-    `clusters:N`, the number of the nearest of N clusters (2 to 256) of the first images (Liu 2020);
+    `clusters:N`, the number of the nearest of N clusters (2 to 256) of similar images (Liu 2020);
     `image` is the extension of the image member (empty: jpg, jpeg, png,
     webp, …).
 
@@ -116,7 +124,7 @@ class DataOptions:
     skip_corrupt: bool = False
     fit: Literal["", "crop", "pad", "stretch"] = ""
     channels: Literal[0, 1, 3, 4] = 0
-    label: Annotated[str, Field(pattern=_LABEL_SOURCE)] = ""
+    label: Annotated[str, AfterValidator(_label_source)] = ""
     image: Annotated[str, Field(pattern=r"^[a-z0-9._-]{0,32}$")] = ""
     shards_b: str = ""
 

@@ -45,6 +45,7 @@ from training.pretrained.finetune import load_initial_weights
 from training.runs import (
     Run,
     find_run,
+    known_clusters,
     lock_run,
     refuse_locked,
     refuse_other_run,
@@ -114,6 +115,8 @@ def prepare(
     source = open_training_sets(location, config)
     config = drop_label_conditions(config, source.classes)
     run = find_run(run_name or default_run_name(config, source))
+    if source.clusters is not None and (known := known_clusters(run)):
+        source = open_training_sets(location, config, known)
     alone = device.type == "cpu" and ranks.world_size == 1
     if alone:
         config = recorded_threads(config, run)

@@ -72,7 +72,8 @@ class Run:
 @typed_dataclass(frozen=True, config=STRICT)
 class DatasetInfo:
     """The properties of a dataset stored with a run (`dataset` in its `config.json`); `location`
-    is where the shards are, empty if unknown."""
+    is where the shards are, empty if unknown. If labels are clusters, `clusters` are their centres
+    (`Clusters.to_text`)."""
 
     channels: Literal[1, 3, 4]
     digest: str
@@ -82,6 +83,7 @@ class DatasetInfo:
     name: str
     samples: Annotated[int, Field(ge=0, le=2**53)]
     width: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    clusters: str = ""
 
 
 @typed_dataclass(frozen=True, config=STRICT)
@@ -139,6 +141,7 @@ def _describe(source: ShardDataset, location: str) -> dict[str, Any]:
         "location": without_passwords(location), "name": index.name, "digest": index.digest,
         "samples": index.nsamples, "channels": source.channels, "labels": list(index.labels),
         "height": source.height, "width": source.width,
+        **({"clusters": source.clusters.to_text()} if source.clusters else {}),
     }  # fmt: skip
 
 
@@ -200,6 +203,18 @@ def refuse_other_run(run: Run, config: Config, source: ShardDataset, location: s
             f"{now['dataset']['channels']} in the command; set --data.channels "
             f"{before['dataset']['channels']}, or use a new --run"
         )
+
+
+def known_clusters(run: Run) -> str:
+    """Return the centres of the clusters that are the labels of a run that has results, or an empty
+    text.
+
+    Raises:
+        UserError: its configuration is invalid.
+    """
+    if not (run.config.exists() and checkpoint.list_checkpoints(run.checkpoints)):
+        return ""
+    return str(read_config(run)["dataset"].get("clusters", ""))
 
 
 def write_run_config(

@@ -84,7 +84,7 @@ def label_conflicts(config: Config) -> Iterator[str]:
 def semi_supervised_conflicts(config: Config) -> Iterator[str]:
     discriminator, loss = config.discriminator, config.loss
     if config.data.labelled and config.data.label.startswith("clusters:"):
-        yield "data.labelled: has no effect on clusters (data.label), which all images have"
+        yield "data.labelled: has no effect on clusters (data.label), which all images have; set 0"
     if not is_semi_supervised(discriminator):
         if config.data.labelled and not config.method.learns_labels:
             yield (

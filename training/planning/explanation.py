@@ -65,8 +65,13 @@ def _what_is_used(inputs: AutoInputs, row: AutoRow, options: Mapping[str, str]) 
     """Return what is said about augmentation and labels."""
     if row.for_few_kinds:
         clusters = count_clusters(options.get("data.label", ""))
+        if options.get("generator.condition") == "none" or not (clusters or inputs.labels_tell):
+            return ""
+        instead = f" instead of its {inputs.labels} labels" if inputs.labels else ""
         labels = (
-            f"{clusters} clusters of similar images" if clusters else f"its {inputs.labels} labels"
+            f"{clusters} clusters of similar images{instead}"
+            if clusters
+            else f"its {inputs.labels} labels"
         )
         return f"; conditional on {labels}"
     if not row.scheduled:

@@ -183,7 +183,7 @@ def gather_inputs(source: ShardDataset, asked: Config, kimg: float = 0.0) -> Aut
     """
     device = choose_device(asked.device)
     images, labels = first_images(source, PLAIN_SAMPLE, asked.data)
-    known = labels if source.labels is None or source.clusters else source.labels
+    known = labels if source.labels is None or source.clusters is not None else source.labels
     is_labelled = bool((known >= 0).all())
     count = len(np.unique(known)) if known is source.labels else source.classes
     return AutoInputs(

@@ -13,14 +13,19 @@ from numpy.typing import NDArray
 from pipeline.contract import ShardIndex, UserError, count_of, local_path
 from training.config import Config, DataOptions
 from training.image_shape import ImageShape
-from training.streaming.clusters import Clusters, count_clusters, find_clusters
+from training.streaming.clusters import (
+    EXAMINED,
+    Clusters,
+    count_clusters,
+    find_clusters,
+    parse_clusters,
+    reduce_images,
+)
 from training.streaming.foreign import ForeignShards, find_shards, index_tars
 from training.streaming.samples import first_images
 from training.streaming.tar_scan import SampleOptions
 
 _MANY = 10_000_000
-_EXAMINED = 1024
-"""Number of images in which clusters are found."""
 _BYTES_PER_SAMPLE = 1024
 """The least that a sample takes in a tar: a header and a block of its image."""
 
@@ -71,6 +76,7 @@ def open_shard_dataset(
     resolution: int,
     options: DataOptions | None = None,
     shape: ImageShape | None = None,
+    clusters: str = "",
 ) -> ShardDataset:
     """Open the shards at `location` with images `resolution` px high (0: as stored).
 
@@ -78,42 +84,56 @@ def open_shard_dataset(
         location: an index, a tar, a folder, a glob, braces, or a list of these, as paths or URLs.
         shape: of the images of a trained network: shards of other tools are read in this shape, and
             cropped if their sizes differ.
+        clusters: the centres of a run whose labels are clusters (`Clusters.to_text`); otherwise
+            those of the first images are found.
 
     Raises:
         UserError: there are no shards or no samples, or the images cannot be read in that size.
     """
     options = options or DataOptions()
-    source = _open(location, resolution, options, shape)
-    return _with_clusters(source, options) if count_clusters(options.label) else source
+    count = count_clusters(options.label)
+    if not count:
+        return _open(location, resolution, options, shape)
+    unlabelled = _open(location, resolution, replace(options, label=""), shape, "none")
+    return _with_clusters(unlabelled, options, count, clusters)
 
 
-def _with_clusters(source: ShardDataset, options: DataOptions) -> ShardDataset:
-    """Return the set with clusters of its first images in place of its labels.
+def _with_clusters(
+    source: ShardDataset, options: DataOptions, count: int, known: str
+) -> ShardDataset:
+    """Return the set with clusters in place of its labels: the `known` ones, or else those of its
+    first images.
 
     Raises:
         UserError: there are too few images, or none can be read.
     """
-    count, index = count_clusters(options.label), replace(source.index, labels=())
-    unlabelled = replace(source, index=index)
-    try:
-        clusters = find_clusters(first_images(unlabelled, _EXAMINED, options)[0], count)
-    except UserError as error:
-        raise UserError(f"--data.label {options.label}: {error}") from None
+    index = replace(source.index, labels=())
+    if known:
+        clusters = parse_clusters(known, count, source.channels)
+    else:
+        unlabelled = replace(source, index=index)
+        images, _ = first_images(unlabelled, EXAMINED, options, reduce_images)
+        clusters = find_clusters(images, count)
     # other labels are other features of real images, and other conditions
-    digest = sha256(f"{index.digest} {options.label}".encode()).hexdigest()
+    digest = sha256(index.digest.encode() + clusters.centres.tobytes()).hexdigest()
     names = tuple(f"cluster-{number}" for number in range(1, count + 1))
+    note = f"labels: the nearest of {count} clusters of similar images"
     named = replace(index, labels=names, digest=digest)
-    return replace(source, index=named, clusters=clusters)
+    return replace(source, index=named, clusters=clusters, notes=(*source.notes, note))
 
 
 def _open(
-    location: str | Path, resolution: int, options: DataOptions, shape: ImageShape | None
+    location: str | Path,
+    resolution: int,
+    options: DataOptions,
+    shape: ImageShape | None,
+    label: str = "",
 ) -> ShardDataset:
-    """As `open_shard_dataset`, but without clusters."""
-    label = "" if count_clusters(options.label) else options.label
-    found = find_shards(str(location), complete=not (label or options.image))
+    """As `open_shard_dataset`, but without clusters; `label` counts instead of that of `options`
+    for shards of other tools."""
+    found = find_shards(str(location), complete=not (options.label or options.image))
     if isinstance(found, list):
-        how = SampleOptions(options.image, label if label == options.label else "none")
+        how = SampleOptions(options.image, label or options.label)
         foreign = index_tars(found, how, options.skip_corrupt, options.timeout)
         return _fit_foreign(foreign, location, resolution, options, shape)
     index, locations = found
@@ -130,9 +150,9 @@ def _open(
     return ShardDataset(index, locations, height, width, channels, options.fit)
 
 
-def open_training_sets(location: str | Path, config: Config) -> ShardDataset:
+def open_training_sets(location: str | Path, config: Config, clusters: str = "") -> ShardDataset:
     """Open the shards that a run of `config` learns from: those at `location`, and the second set
-    if its method has one.
+    if its method has one, which needs no labels. `clusters` as in `open_shard_dataset`.
 
     Raises:
         UserError: as in `open_shard_dataset`, or the second set is missing, or its images have
@@ -140,7 +160,9 @@ def open_training_sets(location: str | Path, config: Config) -> ShardDataset:
     """
     options = config.data
     if config.method.sets == 1:
-        return open_shard_dataset(location, config.resolution, options)
+        return open_shard_dataset(location, config.resolution, options, clusters=clusters)
+    if count_clusters(options.label):
+        options = replace(options, label="none")
     if not options.shards_b:
         raise UserError(
             f'data.shards_b: method.name "{config.method.name}" translates between two sets of '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -199,18 +199,22 @@ class SampleCache:
 
 
 def first_images(
-    source: ShardDataset, count: int, options: DataOptions
+    source: ShardDataset,
+    count: int,
+    options: DataOptions,
+    reduce: Callable[[Tensor], Tensor] = lambda images: images,
 ) -> tuple[Tensor, NDArray[np.int64]]:
-    """Read the dataset's first `count` images uint8 (n, channels, h, w) and their labels (n,), -1
-    without one. Fetched shards are cached separately from the training's cache, which each process
-    has for itself.
+    """Read the dataset's first `count` images uint8 (n, channels, h, w), or what `reduce` makes of
+    each batch of them, and their labels (n,), -1 without one. Fetched shards are cached separately
+    from the training's cache, which each process has for itself.
 
     Raises:
         UserError: no image can be read.
     """
     count = min(count, source.index.nsamples)
     with TemporaryDirectory(prefix="shellgan-") as folder:
-        found = list(iter_image_batches(source, count, replace(options, cache=folder)))
+        batches = iter_image_batches(source, count, replace(options, cache=folder))
+        found = [(reduce(images), labels) for images, labels in batches]
     if not found:
         raise UserError(f"{source.index.name}: no image can be read; the shards are damaged")
     images, labels = zip(*found, strict=True)

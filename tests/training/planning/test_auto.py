@@ -222,7 +222,10 @@ def test_a_few_kinds_need_no_labels_that_tell_them_apart(labels: int) -> None:
     assert choice.preset == DRAWN
     assert (config.data.label, config.generator.condition) == ("clusters:16", "norm")
     assert "plain border, are seen" in choice.explanation[1]
-    assert "; conditional on 16 clusters of similar images; slight" in choice.explanation[1]
+    instead = " instead of its 10 labels" if labels else ""
+    assert f"conditional on 16 clusters of similar images{instead}; slight" in choice.explanation[1]
+    for given in ({"data.label": "none"}, {"generator.condition": "none"}):
+        assert "conditional" not in choose(facts(**few), given).explanation[1]
     for other in ({"clustered": 0.5}, {"smooth": 0.0}):  # cut out, and photographs
         assert choose(facts(**few | other)).preset == PRESET
 
@@ -252,14 +255,14 @@ def test_labels_explain_what_differs_between_their_images() -> None:
 
 def test_clusters_explain_what_differs_between_kinds() -> None:
     random = torch.Generator().manual_seed(0)
-    kinds = torch.randn(5, 3, 32, 32, generator=random)
+    kinds = torch.randn(5, 3, 32, 32, generator=random) * 20 + 128
     images = kinds[torch.randint(5, (256,), generator=random)]
-    noise = torch.randn(256, 3, 32, 32, generator=random)
+    noise = torch.randn(256, 3, 32, 32, generator=random) * 20
     assert explained_by_clusters(images) == pytest.approx(1)
     assert explained_by_clusters(images + noise) == pytest.approx(
         0.8 / 1.8, abs=0.05
     )  # five kinds: 4/5
-    assert explained_by_clusters(noise) < 0.01
+    assert explained_by_clusters(noise + 128) < 0.01
     assert explained_by_clusters(images[:1].expand(256, -1, -1, -1)) == 0
     assert explained_by_clusters(images[:127]) == 0
 
