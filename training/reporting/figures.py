@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,6 +20,7 @@ from training.latent.space import LatentSpace
 from training.latent.timing import row_positions
 from training.streaming.dataset import ShardDataset
 from training.streaming.samples import iter_image_batches
+from training.streaming.shards import DamagedShard
 
 WAYS, STEPS = 4, 8
 PAIRS, PAIRS_PER_ROW = 16, 4
@@ -52,7 +54,8 @@ def reconstructions(space: LatentSpace, images: torch.Tensor, labels: torch.Tens
 
 class RealNeighbours:
     """Finds the nearest real images of samples, by pixels at 32 px, among the first images of a
-    dataset: as many as can be read in `READING_SECONDS`. `count` is their number."""
+    dataset: as many as can be read in `READING_SECONDS`, up to the first damaged one. `count` is
+    their number."""
 
     def __init__(self, source: ShardDataset) -> None:
         self._source = source
@@ -70,11 +73,13 @@ class RealNeighbours:
     def _read(self) -> Neighbours:
         if self._found is None:
             parts, end = [], time.monotonic() + READING_SECONDS
-            for images in real_images(self._source):
-                parts.append(small_pixels(images))
-                if time.monotonic() > end:
-                    break
-            self._found = Neighbours(self._source, torch.cat(parts))
+            with suppress(DamagedShard):  # which training may have skipped
+                for images in real_images(self._source):
+                    parts.append(small_pixels(images))
+                    if time.monotonic() > end:
+                        break
+            vectors = torch.cat(parts) if parts else torch.empty(0, 0)
+            self._found = Neighbours(self._source, vectors)
         return self._found
 
     def sheet(self, pixels: Pixels) -> Pixels:
@@ -92,10 +97,11 @@ class RealNeighbours:
 
 @dataclass(frozen=True)
 class ReportFigures:
-    """Images uint8 (height, width, channels). `nearest` is None without local shards; otherwise
-    neighbours are among the first `nearest_pool` images of the dataset. `rebuilt` are real images
-    with their reconstructions, if there are local shards and an encoder. `translations` are those
-    of both sets of a run that translates images, which has no other figure."""
+    """Images uint8 (height, width, channels). `nearest` is None without local shards that can be
+    read; otherwise neighbours are among the first `nearest_pool` images of the dataset. `rebuilt`
+    are real images with their reconstructions, if there are local shards and an encoder.
+    `translations` are those of both sets of a run that translates images, which has no other
+    figure."""
 
     interpolations: Pixels | None = None
     nearest: Pixels | None = None
@@ -130,7 +136,9 @@ class FigureMaker:
             return lambda: ReportFigures(rows)
         samples = space.generate(space.map(latents[:SAMPLES], labels[:SAMPLES]), labels[:SAMPLES])
         rebuilt = None if space.encoder is None else self._rebuilt(space)
-        return lambda: ReportFigures(rows, self._real.sheet(samples), self._real.count, rebuilt)
+        return lambda: ReportFigures(
+            rows, self._real.sheet(samples) if self._real.count else None, self._real.count, rebuilt
+        )
 
     def _rebuilt(self, space: LatentSpace) -> Pixels | None:
         """Reconstruct the first images of the dataset that can be read."""

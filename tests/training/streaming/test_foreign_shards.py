@@ -345,6 +345,18 @@ def test_an_image_of_another_size_is_named_with_advice(tmp_path: Path) -> None:
     assert len(got) == 60
 
 
+@pytest.mark.parametrize("first", [0, 20], ids=["first", "among-others"])
+def test_a_run_without_a_damaged_image_ends_with_a_report(
+    tmp_path: Path, in_process: Callable[..., int], first: int
+) -> None:
+    samples = [*numbered(40)]
+    samples.insert(first, {"__key__": "damaged", "png": numbered(1)[0]["png"][:60]})
+    location = str(write_tar(tmp_path / "a.tar", samples))
+    run = tmp_path / "runs" / "damaged"
+    assert in_process(run, location, "--data.skip_corrupt", "true") == 0
+    assert (run / "report.html").exists()
+
+
 def test_a_damaged_tar_can_be_left_out(tmp_path: Path) -> None:
     folder = three_tars(tmp_path / "out")
     (folder / "001.tar").write_bytes((folder / "001.tar").read_bytes()[:5000])
