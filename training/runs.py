@@ -53,6 +53,11 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def has_results(self) -> bool:
+        """True if there is a checkpoint to continue from, and the configuration that it needs."""
+        return self.config.exists() and bool(checkpoint.list_checkpoints(self.checkpoints))
+
+    @property
     def metrics(self) -> Path:
         return self.folder / "metrics.jsonl"
 
@@ -185,7 +190,7 @@ def refuse_other_run(run: Run, config: Config, source: ShardDataset, location: s
         UserError: a value that affects the result, or the dataset, differs.
     """
     # before the first checkpoint there is nothing to resume, so values may be corrected
-    if not (run.config.exists() and checkpoint.list_checkpoints(run.checkpoints)):
+    if not run.has_results:
         return
     before, now = read_config(run), run_config_json(config, source, location)
     check_resumable(before["config"], config, run.config)
@@ -212,7 +217,7 @@ def known_clusters(run: Run) -> str:
     Raises:
         UserError: its configuration is invalid.
     """
-    if not (run.config.exists() and checkpoint.list_checkpoints(run.checkpoints)):
+    if not run.has_results:
         return ""
     return str(read_config(run)["dataset"].get("clusters", ""))
 

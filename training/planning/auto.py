@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from pipeline.contract import UserError, count_of
-from training import checkpoint
 from training.config import Config, EvaluateOptions
 from training.networks.sizes import count_doublings
 from training.options.resolve import drop_label_conditions, override, resolve, unflatten
@@ -228,7 +227,7 @@ def resolve_auto(
     resolution = asked.resolution if "resolution" in options else 0
     source = open_shard_dataset(location, resolution, asked.data)
     run = find_run(run_name or f"{source.index.name}-{NAME}")
-    if run.config.exists() and checkpoint.list_checkpoints(run.checkpoints):
+    if run.has_results:
         before = unflatten(read_config(run)["config"], str(run.config))
         chosen = (
             "auto: as chosen when the run was started"

@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import torch
 
-from training import checkpoint
 from training.config import Config
 from training.runs import Run, read_config
 
@@ -29,7 +28,7 @@ _ROUNDS, _IMAGES = 4, 4
 def recorded_threads(config: Config, run: Run) -> Config:
     """Return `config` with the number of threads that the run was started with, unless one is
     given now."""
-    if config.threads or not (run.config.exists() and checkpoint.list_checkpoints(run.checkpoints)):
+    if config.threads or not run.has_results:
         return config
     recorded = read_config(run)["config"].get("threads", 0)
     return replace(config, threads=recorded) if isinstance(recorded, int) else config

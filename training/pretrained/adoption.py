@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import UserError, count_of, parse_config
-from training import checkpoint
 from training.config import Config, DataOptions
 from training.options.resolve import (
     flatten,
@@ -73,7 +72,7 @@ def _recorded(
     """Return the configuration of the run, with the overrides, if it has checkpoints."""
     names = [run_name] if run_name else _default_names(location, preset, options)
     for run in map(find_run, names):
-        if run.config.exists() and checkpoint.list_checkpoints(run.checkpoints):
+        if run.has_results:
             before = unflatten(read_config(run)["config"], str(run.config))
             return override(before, options)
     return None
