@@ -80,8 +80,13 @@ def _label_source(value: str) -> str:
     return value
 
 
-_CLUSTERS = r"clusters:([2-9]|[1-9]\d|1\d\d|2[0-4]\d|25[0-6])"
-_LABEL_SOURCE = rf"none|json:.+|{_CLUSTERS}|[a-z0-9._-]{{0,32}}"
+_ASKED = "clusters:"
+_LABEL_SOURCE = rf"none|json:.+|{_ASKED}([2-9]|[1-9]\d|1\d\d|2[0-4]\d|25[0-6])|[a-z0-9._-]{{0,32}}"
+
+
+def count_clusters(label: str) -> int:
+    """Return the number of clusters that `data.label` asks for, 0 for labels from elsewhere."""
+    return int(label.removeprefix(_ASKED)) if label.startswith(_ASKED) else 0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -105,8 +110,7 @@ class DataOptions:
     the first images are gray and 3 otherwise, with transparent pixels over white. `label` is where
     labels come from: `.cls` (empty), `none`, the extension of a text member, `json:KEY`, or
     `clusters:N`, the number of the nearest of N clusters (2 to 256) of similar images (Liu 2020);
-    `image` is the extension of the image member (empty: jpg, jpeg, png,
-    webp, …).
+    `image` is the extension of the image member (empty: jpg, jpeg, png, webp, …).
 
     `shards_b` are the shards of the second set for methods that translate between two sets (the
     option `--shards-b`); it is read like the first one, and both share the limits of memory and

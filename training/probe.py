@@ -87,8 +87,7 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
     dataset = read_config(find_run(args.run))["dataset"]
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"])
     location = args.shards or dataset["location"]
-    known = dataset.get("clusters", "")
-    source = open_shard_dataset(location, shape.height, config.data, shape, known)
+    source = open_shard_dataset(location, shape.height, config.data, shape, dataset["clusters"])
     if (source.width, source.channels) != (shape.width, shape.channels):
         raise UserError(f"{args.shards}: width or channels differ from the run's images")
     samples, shown = transfer.read_all(source, config, args.n)

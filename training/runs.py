@@ -219,7 +219,7 @@ def known_clusters(run: Run) -> str:
     """
     if not run.has_results:
         return ""
-    return str(read_config(run)["dataset"].get("clusters", ""))
+    return str(read_config(run)["dataset"]["clusters"])
 
 
 def write_run_config(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from training.config import Config
+from training.config import Config, count_clusters
 from training.options.architectures import (
     code_count,
     is_semi_supervised,
@@ -83,7 +83,7 @@ def label_conflicts(config: Config) -> Iterator[str]:
 
 def semi_supervised_conflicts(config: Config) -> Iterator[str]:
     discriminator, loss = config.discriminator, config.loss
-    if config.data.labelled and config.data.label.startswith("clusters:"):
+    if config.data.labelled and count_clusters(config.data.label):
         yield "data.labelled: has no effect on clusters (data.label), which all images have; set 0"
     if not is_semi_supervised(discriminator):
         if config.data.labelled and not config.method.learns_labels:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.contract import count_of, format_duration
+from training.config import count_clusters
 from training.planning.auto_table import REASONS, AutoRow
 from training.planning.inputs import PLAIN, AutoInputs
-from training.streaming.clusters import count_clusters
 
 
 def explain(

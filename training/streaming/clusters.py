@@ -6,6 +6,7 @@ import base64
 import binascii
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from pipeline.contract import UserError, count_of
 
 EXAMINED = 1024
 """Number of images in which clusters are found."""
-_ASKED = "clusters:"
 _LEAST = 4
 """Images per cluster that are needed: smaller clusters say nothing."""
 _SIDE = 16
@@ -34,8 +34,11 @@ class Clusters:
 
     def nearest(self, images: Tensor) -> NDArray[np.int64]:
         """Return the numbers (n,) of the nearest centres of images (n, channels, height, width)."""
-        centres = torch.from_numpy(self.centres).double()
-        return torch.cdist(reduce_images(images).flatten(1), centres).argmin(1).numpy()
+        return torch.cdist(reduce_images(images).flatten(1), self._points).argmin(1).numpy()
+
+    @cached_property
+    def _points(self) -> Tensor:  # once, not for each image that is read
+        return torch.from_numpy(self.centres).double()
 
     def to_text(self) -> str:
         """Return the centres as text, which `parse_clusters` reads."""
@@ -56,11 +59,6 @@ def parse_clusters(text: str, count: int, channels: int) -> Clusters:
             f"config.json: dataset.clusters: not the centres of {count} clusters; restore the file"
         ) from None
     return Clusters(centres.copy())
-
-
-def count_clusters(label: str) -> int:
-    """Return the number of clusters that `data.label` asks for, 0 for labels from elsewhere."""
-    return int(label.removeprefix(_ASKED)) if label.startswith(_ASKED) else 0
 
 
 def find_clusters(images: Tensor, count: int) -> Clusters:

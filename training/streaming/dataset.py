@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contract import ShardIndex, UserError, count_of, local_path
-from training.config import Config, DataOptions
+from training.config import Config, DataOptions, count_clusters
 from training.image_shape import ImageShape
 from training.streaming.clusters import (
     EXAMINED,
     Clusters,
-    count_clusters,
     find_clusters,
     parse_clusters,
     reduce_images,
@@ -37,8 +36,8 @@ class ShardDataset:
     `fit` is how images of other sizes are resized, see `DataOptions`. `labels` is None for shards
     with a complete index; otherwise the class number of each sample in order, -1 if it has none.
     With `clusters`, a sample's label is the number of the nearest one instead. `notes` are
-    sentences for the user. `second` is the second set of a method that translates
-    between two sets, with images of the same shape.
+    sentences for the user. `second` is the second set of a method that translates between two sets,
+    with images of the same shape.
     """
 
     index: ShardIndex
