@@ -71,7 +71,8 @@ def write_nearest(args: argparse.Namespace) -> None:
     describe = choose_embedding(args.distance, space.device)
     latents, labels = latents_and_labels(trained, numbers, label_number(trained, args.label))
     images = space.generate(space.truncate(space.map(latents, labels), args.truncation), labels)
-    every = embed_all(open_training_shards(trained, args.shards), describe)
+    source = open_training_shards(trained, args.shards)
+    every = embed_all(source, describe, trained.config.data.skip_corrupt)
     distances, places = every.nearest(describe(as_images(images)).cpu(), args.k)
     rows = [
         np.concatenate([image[None], every.images(row)])

@@ -166,7 +166,7 @@ def test_ways_and_neighbours_are_what_they_say(trained: Path) -> None:
     described = json.loads((trained / "config.json").read_text())
     source = open_shard_dataset(described["dataset"]["location"], size)
     real = RealNeighbours(source)
-    some = Neighbours(source, torch.zeros(0)).images([3, 5])
+    some = Neighbours(source, torch.zeros(0), [(0, 3), (0, 5)]).images([0, 1])
     sheet = real.sheet(some)
     assert real.count == source.index.nsamples
     assert np.array_equal(sheet[:size, size : 2 * size], some[0])  # a real image is its nearest

@@ -61,9 +61,9 @@ class NearestFinder:
         """
         with self._lock:
             if self._every is None:
-                self._every = embed_all(
-                    open_training_shards(self.trained, self.shards), self.describe
-                )
+                source = open_training_shards(self.trained, self.shards)
+                skip_corrupt = self.trained.config.data.skip_corrupt
+                self._every = embed_all(source, self.describe, skip_corrupt)
         vector = self.describe(as_images(image[None])).cpu()
         distances, places = self._every.nearest(vector, NEIGHBOURS)
         return [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from training.grid import Pixels
 from training.pretrained.inference import TrainedGenerator
 from training.streaming.dataset import ShardDataset, open_shard_dataset
 from training.streaming.openers import default_opener
-from training.streaming.samples import SampleCache, iter_image_batches
+from training.streaming.samples import SampleCache, iter_numbered_batches, no_readable_image
 from training.transparency import composite
 
 SIDE = 32
@@ -37,10 +38,11 @@ def small_pixels(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """All images of a dataset, embedded as vectors (n, d)."""
+    """Images of a dataset, embedded as vectors (n, d), and their places (shard, member) in it."""
 
     source: ShardDataset
     vectors: Tensor
+    places: list[tuple[int, int]]
 
     def nearest(self, vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Return distances and indices (n, count) of the nearest images to each of `vectors`."""
@@ -57,24 +59,10 @@ class Neighbours:
         samples = SampleCache(source, None, default_opener(source, DataOptions()))
         try:
             for row, number in enumerate(numbers):
-                samples.read(*_place(source, number), pixels[row])
+                samples.read(*self.places[number], pixels[row])
         finally:
             samples.shards.close()
         return pixels
-
-
-def _place(source: ShardDataset, number: int) -> tuple[int, int]:
-    for shard, entry in enumerate(source.index.shardlist):
-        if number < entry.nsamples:
-            return shard, number
-        number -= entry.nsamples
-    raise IndexError(number)
-
-
-def real_images(source: ShardDataset) -> Iterator[Tensor]:
-    """Yield all images in order, float32 (n, channels, h, w) in [-1, 1]."""
-    for images, _ in iter_image_batches(source, source.index.nsamples, DataOptions()):
-        yield in_range(images)
 
 
 def in_range(images: Tensor) -> Tensor:
@@ -88,13 +76,26 @@ def as_images(pixels: Pixels) -> Tensor:
 
 
 @torch.no_grad()
-def embed_all(source: ShardDataset, describe: Describe) -> Neighbours:
-    """Read the whole dataset once and embed it.
+def embed_all(
+    source: ShardDataset, describe: Describe, skip_corrupt: bool = False, seconds: float = math.inf
+) -> Neighbours:
+    """Read the whole dataset once and embed it, or as much of it as can be read in `seconds`;
+    with `skip_corrupt` without damaged images.
 
     Raises:
-        UserError: a shard cannot be read.
+        UserError: an image cannot be read, or there are none.
     """
-    return Neighbours(source, torch.cat([describe(images).cpu() for images in real_images(source)]))
+    options, end = DataOptions(skip_corrupt=skip_corrupt), time.monotonic() + seconds
+    vectors: list[Tensor] = []
+    places: list[tuple[int, int]] = []
+    for images, _, some in iter_numbered_batches(source, source.index.nsamples, options):
+        vectors.append(describe(in_range(images)).cpu())
+        places += some
+        if time.monotonic() > end:
+            break
+    if not vectors:
+        raise no_readable_image(source)
+    return Neighbours(source, torch.cat(vectors), places)
 
 
 def open_training_shards(

@@ -11,16 +11,15 @@ from functools import cache
 import numpy as np
 import torch
 
-from pipeline.contract import local_path
+from pipeline.contract import UserError, local_path
 from training.config import DataOptions
 from training.grid import Pixels, make_grid, shown
-from training.latent.neighbours import Neighbours, as_images, in_range, real_images, small_pixels
+from training.latent.neighbours import Neighbours, as_images, embed_all, in_range, small_pixels
 from training.latent.route import find_route
 from training.latent.space import LatentSpace
 from training.latent.timing import row_positions
 from training.streaming.dataset import ShardDataset
 from training.streaming.samples import iter_image_batches
-from training.streaming.shards import DamagedShard
 
 WAYS, STEPS = 4, 8
 PAIRS, PAIRS_PER_ROW = 16, 4
@@ -54,8 +53,8 @@ def reconstructions(space: LatentSpace, images: torch.Tensor, labels: torch.Tens
 
 class RealNeighbours:
     """Finds the nearest real images of samples, by pixels at 32 px, among the first images of a
-    dataset: as many as can be read in `READING_SECONDS`, up to the first damaged one. `count` is
-    their number."""
+    dataset: as many as can be read in `READING_SECONDS`, without damaged ones. `count` is their
+    number."""
 
     def __init__(self, source: ShardDataset) -> None:
         self._source = source
@@ -68,18 +67,13 @@ class RealNeighbours:
 
     @property
     def count(self) -> int:
-        return len(self._read().vectors)
+        return len(self._read().places)
 
     def _read(self) -> Neighbours:
         if self._found is None:
-            parts, end = [], time.monotonic() + READING_SECONDS
-            with suppress(DamagedShard):  # which training may have skipped
-                for images in real_images(self._source):
-                    parts.append(small_pixels(images))
-                    if time.monotonic() > end:
-                        break
-            vectors = torch.cat(parts) if parts else torch.empty(0, 0)
-            self._found = Neighbours(self._source, vectors)
+            self._found = Neighbours(self._source, torch.empty(0, 0), [])
+            with suppress(UserError):  # no image can be read
+                self._found = embed_all(self._source, small_pixels, True, READING_SECONDS)
         return self._found
 
     def sheet(self, pixels: Pixels) -> Pixels:

@@ -216,9 +216,13 @@ def first_images(
         batches = iter_image_batches(source, count, replace(options, cache=folder))
         found = [(reduce(images), labels) for images, labels in batches]
     if not found:
-        raise UserError(f"{source.index.name}: no image can be read; the shards are damaged")
+        raise no_readable_image(source)
     images, labels = zip(*found, strict=True)
     return torch.cat(images), np.concatenate(labels)
+
+
+def no_readable_image(source: ShardDataset) -> UserError:
+    return UserError(f"{source.index.name}: no image can be read; the shards are damaged")
 
 
 def iter_image_batches(
@@ -230,27 +234,36 @@ def iter_image_batches(
     Raises:
         DamagedShard: unless `options` allow to skip damaged shards.
     """
+    for images, labels, _ in iter_numbered_batches(source, count, options, ranks):
+        yield images, labels
+
+
+def iter_numbered_batches(
+    source: ShardDataset, count: int, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
+) -> Iterator[tuple[Tensor, NDArray[np.int64], list[tuple[int, int]]]]:
+    """As `iter_image_batches`, with the places (shard, member) of the images."""
     samples = SampleCache(source, None, default_opener(source, options, ranks))
     shape = (source.height, source.width, source.channels)
     pixels, labels = np.empty((_BATCH, *shape), np.uint8), np.zeros(_BATCH, np.int64)
-    row = before = 0
+    before, places = 0, list[tuple[int, int]]()
     try:
         for shard, member in _places(source, count):
             if shard != before:
                 samples.shards.release(before)
                 before = shard
             try:
+                row = len(places)
                 _, labels[row] = samples.read(shard, member, pixels[row])
             except DamagedShard:
                 if not options.skip_corrupt:
                     raise
                 continue
-            row += 1
-            if row == _BATCH:
-                yield torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2), labels.copy()
-                row = 0
-        if row:
-            yield torch.from_numpy(pixels[:row]).permute(0, 3, 1, 2), labels[:row].copy()
+            places.append((shard, member))
+            if len(places) == _BATCH:
+                yield torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2), labels.copy(), places
+                places = []
+        if row := len(places):
+            yield torch.from_numpy(pixels[:row]).permute(0, 3, 1, 2), labels[:row].copy(), places
     finally:
         samples.shards.close()
 

@@ -18,6 +18,7 @@ import wids
 from pipeline.errors import UserError
 from tests.helpers.foreign_shards import drawn, file_of, numbered, write_tar
 from tests.helpers.small_shards import number_of
+from training import nearest
 from training.config import Config, DataOptions
 from training.data import Batch, Loader
 from training.options.architectures import DcganGenerator
@@ -355,6 +356,11 @@ def test_a_run_without_a_damaged_image_ends_with_a_report(
     run = tmp_path / "runs" / "damaged"
     assert in_process(run, location, "--data.skip_corrupt", "true") == 0
     assert (run / "report.html").exists()
+    out = tmp_path / "nearest.png"
+    assert (
+        nearest.main([str(run), "--out", str(out), "--numbers", "0", "--distance", "pixels"]) == 0
+    )
+    assert out.exists()
 
 
 def test_a_damaged_tar_can_be_left_out(tmp_path: Path) -> None:
