@@ -84,7 +84,7 @@ def choose_size(side: int, hours: float, device: str) -> tuple[int, str]:
     on the device allow (those of `auto`), and that is not larger than the images."""
     from training.planning.auto_table import AUTO_TABLE
 
-    rows = [row for row in AUTO_TABLE if row.device == device and not row.for_few_kinds]
+    rows = [row for row in AUTO_TABLE if row.device == device and not row.for_drawings]
     allowed = max(row.height for row in rows if row.hours <= hours)
     fitting = next((size for size in _SIZES if size <= (side or allowed)), _SIZES[-1])
     more = [row for row in rows if row.height > allowed]

@@ -49,7 +49,7 @@ class Progress:
     none). `copies` is its fraction of copies, `diversity` the spread of samples relative to that
     of real images, `r_t` the sign of D on real images (from -1 to 1), `passes` how often
     each image was seen, and `plain` the fraction of images with a plain border; `drawn`: they are
-    drawings of a few kinds. After `alone` thousand images, discriminators on frozen features join
+    drawings. After `alone` thousand images, discriminators on frozen features join
     that of pixels (0: from the start).
     """
 

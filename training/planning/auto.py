@@ -81,8 +81,12 @@ def choose(
     }
     if row.scheduled:
         options |= _schedule(inputs, kimg, given.get("burn_in.kimg", ""))
-    elif row.for_few_kinds and not inputs.labels_tell:
-        options["data.label"] = f"clusters:{CLUSTERS}"
+    elif row.for_drawings and not inputs.labels_tell:
+        options |= (
+            {"data.label": f"clusters:{CLUSTERS}"}
+            if inputs.few_kinds
+            else {"generator.condition": "none", "discriminator.condition": "none"}
+        )
     if row.alone and given.get("discriminator.name", "projected") == "projected":
         options["discriminator.features_kimg"] = f"{kimg * row.alone:.3g}"
     if row.gamma:
@@ -191,8 +195,8 @@ def _find_row(inputs: AutoInputs) -> AutoRow:
         if row.device == inputs.device
         and row.hours <= min(hours, (inputs.kimg or inf) / row.kimg_per_hour)
     ]
-    drawn = [row for row in own if row.for_few_kinds and inputs.few_kinds]
-    rows = drawn or [row for row in own if not row.for_few_kinds]
+    drawn = [row for row in own if row.for_drawings and inputs.drawn]
+    rows = drawn or [row for row in own if not row.for_drawings]
     # rows for larger images than these only cost time, unless their networks are wider
     fitting = [row for row in rows if row.height <= max(SMALL, inputs.height)]
     return (fitting or rows)[-1]

@@ -24,7 +24,7 @@ class AutoRow:
     with `batch` images per step, learning rate `lr` and other `settings`; and its speed in kimg per
     hour.
 
-    `for_few_kinds`: only for images of a few kinds that look alike each (`AutoInputs.few_kinds`).
+    `for_drawings`: only for drawings and images of a few kinds (`AutoInputs.drawn`).
     `scheduled`: the rates fall within the time, and the average and the augmentation depend on the
     number of images; other presets keep their own. `gamma`: R1's weight γ = `gamma`·height·width /
     batch (Karras et al. 2020a; 0: that of the preset). `alone`: for this part of the images the
@@ -40,7 +40,7 @@ class AutoRow:
     evidence: str
     preset: str = PROJECTED
     settings: Mapping[str, str] = field(default_factory=dict)
-    for_few_kinds: bool = False
+    for_drawings: bool = False
     scheduled: bool = True
     gamma: float = 0.0
     alone: float = 0.0
@@ -60,7 +60,7 @@ def _drawn(
 ) -> AutoRow:
     return AutoRow(
         "cpu", hours, height, 16, 5e-4, kimg_per_hour, evidence, preset, {},
-        for_few_kinds=True, scheduled=False, alone=ALONE if preset == DRAWN else 0.0,
+        for_drawings=True, scheduled=False, alone=ALONE if preset == DRAWN else 0.0,
     )  # fmt: skip
 
 
@@ -87,9 +87,8 @@ rates of the first: at batch 16 and width 16, FD on 2,383 photographs after 8 mi
 was 87 at 2e-4 (the published rate, for batch 64), 71 at 6e-4, 65 at 1.5e-3 and 55 at 3e-3."""
 REASONS = {
     PROJECTED: "a projected discriminator learns most in little time and needs no gamma",
-    PIXELS: "for images of a few kinds, a small network that learns pixels keeps shapes whole",
-    DRAWN: "for images of a few kinds, learning pixels keeps shapes whole; then frozen features "
-    "refine patterns",
+    PIXELS: "for drawings, a small network that learns pixels keeps shapes whole",
+    DRAWN: "for drawings, learning pixels keeps shapes whole; then frozen features refine patterns",
     ADAPTIVE: "for days on a GPU, as it improves where projected discriminators stop after hours",
 }
 """Why a preset is chosen. Of `ADAPTIVE`: users of Projected GAN report no progress after two hours

@@ -63,10 +63,10 @@ def _advice(inputs: AutoInputs) -> str:
 
 def _what_is_used(inputs: AutoInputs, row: AutoRow, options: Mapping[str, str]) -> str:
     """Return what is said about augmentation and labels."""
-    if row.for_few_kinds:
+    if row.for_drawings:
         clusters = count_clusters(options.get("data.label", ""))
         if options.get("generator.condition") == "none" or not (clusters or inputs.labels_tell):
-            return ""
+            return "; its labels are not used" if inputs.labels > 1 else ""
         instead = f" instead of its {inputs.labels} labels" if inputs.labels else ""
         labels = (
             f"{clusters} clusters of similar images{instead}"

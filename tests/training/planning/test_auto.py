@@ -31,6 +31,7 @@ from training.planning.inputs import (
     AutoInputs,
     explained_by_clusters,
     explained_by_labels,
+    flat_fraction,
     measure_speed,
     plain_border_fraction,
     smooth_fraction,
@@ -230,6 +231,20 @@ def test_a_few_kinds_need_no_labels_that_tell_them_apart(labels: int) -> None:
         assert choose(facts(**few | other)).preset == PRESET
 
 
+@pytest.mark.parametrize("labels", [0, 8])
+def test_drawings_of_many_kinds_are_learned_without_conditions(labels: int) -> None:
+    many = DRAWINGS | {"labels": labels, "telling": 0.1, "clustered": 0.36, "flat": 0.13}
+    choice = choose(facts(**many))
+    config = resolve(choice.preset, dict(choice.options))
+    assert choice.preset == DRAWN
+    assert (config.generator.condition, config.discriminator.condition) == ("none", "none")
+    assert not config.data.label
+    assert "conditional" not in choice.explanation[1]
+    assert ("its labels are not used" in choice.explanation[1]) == (labels > 0)
+    for other in ({"flat": 0.01}, {"smooth": 0.0}):  # cut out, and photographs
+        assert choose(facts(**many | other)).preset == PRESET
+
+
 def test_days_on_a_gpu_train_what_improves_for_days() -> None:
     choice = choose(facts(device="cuda", hours=48, height=256))
     config = resolve(choice.preset, dict(choice.options))
@@ -291,10 +306,26 @@ def test_smooth_pixels_are_like_those_around_them() -> None:
     assert smooth_fraction((drawn + noise).byte()) < 0.01
 
 
+@pytest.mark.parametrize("size", [64, 256])
+def test_flat_pixels_are_counted_on_objects_alone(size: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    half = size // 2
+    images = torch.full((4, 3, size, size), 255, dtype=torch.uint8)
+    assert flat_fraction(images) == 0  # no objects
+    images[:2, :, half // 2 : -half // 2, half // 2 : -half // 2] = 90
+    drawn = flat_fraction(images)
+    assert drawn == pytest.approx(30**2 / 32**2)  # 32 × 32 px with an edge of one
+    noise = torch.randint(60, 120, (2, 3, half, half), generator=random, dtype=torch.uint8)
+    images[2:, :, half // 2 : -half // 2, half // 2 : -half // 2] = noise
+    assert flat_fraction(images) == pytest.approx(drawn / 2, abs=0.01)
+    assert flat_fraction(images[2:]) < 0.01
+    assert flat_fraction(images[:2, :, : size // 4]) == 0
+
+
 def test_rows_are_in_order_and_say_what_they_rest_on() -> None:
     for device in ("cpu", "cuda", "mps"):
         for drawn in (False, True) if device == "cpu" else (False,):
-            rows = [one for one in AUTO_TABLE if (one.device, one.for_few_kinds) == (device, drawn)]
+            rows = [one for one in AUTO_TABLE if (one.device, one.for_drawings) == (device, drawn)]
             assert rows[0].hours == 0
             assert [row.hours for row in rows] == sorted(row.hours for row in rows)
             assert all(row.evidence for row in rows)
