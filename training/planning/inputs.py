@@ -40,9 +40,10 @@ FEW_KINDS = 0.57
 0.64 of drawn shells; 0.47 of drawn prints, 0.46 of garments cut out, 0.36 of emoji."""
 CLUSTERS = 16
 """Number of clusters, of drawings without labels."""
-FLAT = 0.03
-"""From this fraction of flat pixels on, images without noise are drawings: 0.07 to 0.09 of clip art
-of three subjects and 0.13 of emoji, but 0.00 to 0.01 of photographs of four subjects, cut out."""
+FLAT = 0.2
+"""From this fraction of images with flat surfaces on, images without noise are drawings: 0.72 of
+emoji and 0.24 to 0.50 of clip art of four subjects (0.15 of vehicles, many in black and white), but
+0.00 to 0.08 of photographs of four subjects, cut out."""
 _PLAIN_SPREAD = 15.0
 """Maximum standard deviation of a plain border's pixels, in gray levels (of 255)."""
 _ROUNDING = 1e-6
@@ -51,6 +52,12 @@ _SMALL = 32
 """Side in pixels to which images are reduced for the variance of their pixels."""
 _FLAT_SIZE = 64
 """Side in pixels to which larger images are reduced for `flat_fraction`."""
+_SURROUNDINGS = 3
+"""Side in pixels of a pixel's surroundings."""
+_FLAT_PART = 0.03
+"""Above this fraction of pixels in smooth surroundings, objects have flat surfaces."""
+_BLACK, _WHITE = 4, 251
+"""Gray levels up to which, and from which on, pixels count as clipped."""
 _APART = 12
 """From this deviation in gray levels on, a pixel does not belong to its image's background."""
 
@@ -64,7 +71,7 @@ class AutoInputs:
     images with a plain border, from 0 to 1 (`plain_border_fraction`); `device` cpu, cuda or mps,
     with fast bfloat16 (`bf16`) or not; `hours` and `kimg` the limits of time and of thousand images
     (0: none); `smooth` the fraction of pixels in smooth surroundings (`smooth_fraction`), and
-    `flat` that of the pixels of objects (`flat_fraction`); `telling` the part of the pixels'
+    `flat` that of images with flat surfaces (`flat_fraction`); `telling` the part of the pixels'
     variance that labels explain (`explained_by_labels`), and `clustered` the part that clusters
     explain (`explained_by_clusters`); `processes` the number of processes that train; `pace` the
     measured speed of this machine as a multiple of the table's (None: not measured).
@@ -131,28 +138,37 @@ def smooth_fraction(images: Tensor) -> float:
     """Return the fraction of pixels of images uint8 (n, c, h, w) whose 3×3 surroundings differ by
     at most one gray level. Photographs have noise almost everywhere (measured: 0.00 of garments),
     rendered images and cut out objects none on their background (0.51 and 0.41)."""
+    if min(images.shape[2:]) < _SURROUNDINGS:
+        return 0.0
     return float(_are_smooth(images.float()).float().mean())
 
 
 def flat_fraction(images: Tensor) -> float:
-    """Return the fraction of the objects' pixels of images uint8 (n, c, h, w) whose surroundings
-    are smooth as in `smooth_fraction`; objects are what deviates from the median of their image's
-    border by 12 gray levels in any channel. Larger images are reduced to 64 px. Returns 0 for
-    images without objects."""
+    """Return the fraction of images uint8 (n, c, h, w) whose objects have flat surfaces, as
+    drawings have: the surroundings of more than 3 % of the objects' pixels are smooth as in
+    `smooth_fraction`. Objects are what deviates from the median of their image's border by 12 gray
+    levels in any channel, but not what is clipped to black or white, which is flat in photographs
+    too. Larger images are reduced to 64 px."""
     height, width = images.shape[2:]
     scale = min(1.0, _FLAT_SIZE / max(height, width))
-    size = (max(3, round(scale * height)), max(3, round(scale * width)))
+    size = (max(1, round(scale * height)), max(1, round(scale * width)))
+    if min(size) < _SURROUNDINGS:
+        return 0.0
     reduced = adaptive_avg_pool2d(images.float(), size)
     background = _border(reduced).median(dim=2).values[:, :, None, None]
-    objects = ((reduced - background).abs().amax(dim=1) >= _APART)[:, 1:-1, 1:-1]
-    return float((_are_smooth(reduced) & objects).sum() / objects.sum().clamp(min=1))
+    color = reduced[:, :3]
+    is_clipped = (color <= _BLACK).all(dim=1) | (color >= _WHITE).all(dim=1)
+    is_object = (reduced - background).abs().amax(dim=1) >= _APART
+    objects = (is_object & ~is_clipped)[:, 1:-1, 1:-1]
+    flat = (_are_smooth(reduced) & objects).sum(dim=(1, 2))
+    return float((flat > _FLAT_PART * objects.sum(dim=(1, 2))).float().mean())
 
 
 def _are_smooth(images: Tensor) -> Tensor:
     """Return whether the 3×3 surroundings of the inner pixels of images (n, c, h, w) differ by at
     most one gray level: bool (n, h − 2, w − 2)."""
     gray = images.mean(dim=1)
-    return max_pool2d(gray, 3, 1) + max_pool2d(-gray, 3, 1) <= 1
+    return max_pool2d(gray, _SURROUNDINGS, 1) + max_pool2d(-gray, _SURROUNDINGS, 1) <= 1
 
 
 def explained_by_labels(images: Tensor, labels: NDArray[np.int64]) -> float:
