@@ -58,12 +58,7 @@ def write_nearest(args: argparse.Namespace) -> None:
     import numpy as np
 
     from training.grid import make_grid, save_image
-    from training.latent.neighbours import (
-        as_images,
-        choose_embedding,
-        embed_all,
-        open_training_shards,
-    )
+    from training.latent.neighbours import as_images, choose_embedding, embed_training_images
 
     trained = load(args.run, args.device)
     check_sides(args.out, trained, args.k + 1, len(numbers))
@@ -71,8 +66,7 @@ def write_nearest(args: argparse.Namespace) -> None:
     describe = choose_embedding(args.distance, space.device)
     latents, labels = latents_and_labels(trained, numbers, label_number(trained, args.label))
     images = space.generate(space.truncate(space.map(latents, labels), args.truncation), labels)
-    source = open_training_shards(trained, args.shards)
-    every = embed_all(source, describe, trained.config.data.skip_corrupt)
+    every = embed_training_images(trained, args.shards, describe)
     distances, places = every.nearest(describe(as_images(images)).cpu(), args.k)
     rows = [
         np.concatenate([image[None], every.images(row)])

@@ -33,8 +33,7 @@ from training.latent.neighbours import (
     Describe,
     Neighbours,
     as_images,
-    embed_all,
-    open_training_shards,
+    embed_training_images,
 )
 from training.pretrained.inference import TrainedGenerator
 
@@ -61,9 +60,7 @@ class NearestFinder:
         """
         with self._lock:
             if self._every is None:
-                source = open_training_shards(self.trained, self.shards)
-                skip_corrupt = self.trained.config.data.skip_corrupt
-                self._every = embed_all(source, self.describe, skip_corrupt)
+                self._every = embed_training_images(self.trained, self.shards, self.describe)
         vector = self.describe(as_images(image[None])).cpu()
         distances, places = self._every.nearest(vector, NEIGHBOURS)
         return [

@@ -19,7 +19,7 @@ from training.grid import Pixels
 from training.pretrained.inference import TrainedGenerator
 from training.streaming.dataset import ShardDataset, open_shard_dataset
 from training.streaming.openers import default_opener
-from training.streaming.samples import SampleCache, iter_numbered_batches, no_readable_image
+from training.streaming.samples import SampleCache, iter_placed_batches, no_readable_image
 from training.transparency import composite
 
 SIDE = 32
@@ -88,7 +88,7 @@ def embed_all(
     options, end = DataOptions(skip_corrupt=skip_corrupt), time.monotonic() + seconds
     vectors: list[Tensor] = []
     places: list[tuple[int, int]] = []
-    for images, _, some in iter_numbered_batches(source, source.index.nsamples, options):
+    for images, _, some in iter_placed_batches(source, source.index.nsamples, options):
         vectors.append(describe(in_range(images)).cpu())
         places += some
         if time.monotonic() > end:
@@ -116,6 +116,19 @@ def open_training_shards(
     if (source.width, source.channels) != (shape.width, shape.channels):
         raise UserError(f"{where}: width or channels differ from the generator's images")
     return source
+
+
+def embed_training_images(
+    trained: TrainedGenerator, location: str | None, describe: Describe
+) -> Neighbours:
+    """Embed the images that a generator was trained on, or those at `location`: without damaged
+    ones if its training left them out.
+
+    Raises:
+        UserError: as in `open_training_shards` and `embed_all`.
+    """
+    source = open_training_shards(trained, location)
+    return embed_all(source, describe, trained.config.data.skip_corrupt)
 
 
 def choose_embedding(by: str, device: torch.device) -> Describe:

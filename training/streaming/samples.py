@@ -234,11 +234,11 @@ def iter_image_batches(
     Raises:
         DamagedShard: unless `options` allow to skip damaged shards.
     """
-    for images, labels, _ in iter_numbered_batches(source, count, options, ranks):
+    for images, labels, _ in iter_placed_batches(source, count, options, ranks):
         yield images, labels
 
 
-def iter_numbered_batches(
+def iter_placed_batches(
     source: ShardDataset, count: int, options: DataOptions, ranks: Distributed = SINGLE_PROCESS
 ) -> Iterator[tuple[Tensor, NDArray[np.int64], list[tuple[int, int]]]]:
     """As `iter_image_batches`, with the places (shard, member) of the images."""
