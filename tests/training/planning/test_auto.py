@@ -389,13 +389,13 @@ def test_labels_are_counted_over_all_samples(
 
 
 def test_the_number_of_images_may_be_given() -> None:
-    some = choose(facts(hours=0.0, kimg=30.0, height=64))
-    assert (some.options["burn_in.kimg"], some.options["generator.width"]) == ("30", "16")
-    assert "in about 10:00, makes about 30 thousand images" in some.explanation[0]
+    some = choose(facts(hours=0.0, kimg=60.0, height=64))
+    assert (some.options["burn_in.kimg"], some.options["generator.width"]) == ("60", "16")
+    assert "in about 20:00, makes about 60 thousand images" in some.explanation[0]
     assert "rates 0.003 falling to 10%:" in some.explanation[2]
 
 
-@pytest.mark.parametrize("limit", [{"kimg": 20.0, "hours": 0.0}, {"hours": 0.1}], ids=str)
+@pytest.mark.parametrize("limit", [{"kimg": 40.0, "hours": 0.0}, {"hours": 0.2}], ids=str)
 def test_the_rates_of_a_short_run_are_constant(limit: dict[str, float]) -> None:
     few = choose(facts(**limit, height=64))
     config = resolve(few.preset, {**few.options, "max_hours": f"{limit['hours']:g}"})
@@ -404,7 +404,7 @@ def test_the_rates_of_a_short_run_are_constant(limit: dict[str, float]) -> None:
     set_learning_rate(optimizer, config.g_optimizer, 15_000, config.burn_in)
     assert optimizer.param_groups[0]["lr"] == config.g_optimizer.lr
     assert "rates 0.003:" in few.explanation[2]
-    assert config.total_kimg == pytest.approx(20 if limit["hours"] == 0 else 180)
+    assert config.total_kimg == pytest.approx(40 if limit["hours"] == 0 else 360)
     assert speed_remark(config, 1000.0, 0, 1e9) == ""
 
 
