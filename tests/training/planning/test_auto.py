@@ -401,7 +401,7 @@ def test_the_rates_of_a_short_run_are_constant(limit: dict[str, float]) -> None:
     config = resolve(few.preset, {**few.options, "max_hours": f"{limit['hours']:g}"})
     config = replace(config, preset="auto")
     optimizer = torch.optim.SGD([torch.zeros(1)], config.g_optimizer.lr)
-    set_learning_rate(optimizer, config.g_optimizer, 15_000, config.burn_in)
+    set_learning_rate(optimizer, config.g_optimizer, 30_000, config.burn_in)
     assert optimizer.param_groups[0]["lr"] == config.g_optimizer.lr
     assert "rates 0.003:" in few.explanation[2]
     assert config.total_kimg == pytest.approx(40 if limit["hours"] == 0 else 360)
