@@ -88,8 +88,6 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"])
     location = args.shards or dataset["location"]
     source = open_shard_dataset(location, shape.height, config.data, shape, dataset["clusters"])
-    if (source.width, source.channels) != (shape.width, shape.channels):
-        raise UserError(f"{args.shards}: width or channels differ from the run's images")
     samples, shown = transfer.read_all(source, config, args.n)
     if config.data.labelled and not args.shards:  # train on the labels that the run saw
         train, others = samples.take(shown), samples.take(~shown)

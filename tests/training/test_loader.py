@@ -14,6 +14,7 @@ import torch
 from pipeline.errors import UserError
 from training.config import Config, DataOptions
 from training.data import Batch, Loader
+from training.image_shape import ImageShape
 from training.machine.distributed import Distributed
 from training.streaming.dataset import open_shard_dataset
 from training.streaming.shards import DamagedShard
@@ -229,6 +230,17 @@ def test_a_bad_index_is_named(
     with pytest.raises(UserError, match=said) as caught:
         open_shard_dataset(index.parent, 0)
     assert str(index) in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [ImageShape(8, 9, 3), ImageShape(8, 8, 1)], ids=str)
+def test_images_of_another_shape_than_a_network_are_refused(
+    small_shards: Callable[..., Any], shape: ImageShape
+) -> None:
+    shards = small_shards()
+    with pytest.raises(UserError, match="width or channels differ") as caught:
+        open_shard_dataset(shards.manifest, 8, shape=shape)
+    assert str(shards.manifest) in str(caught.value)
+    assert open_shard_dataset(shards.manifest, 8, shape=ImageShape(8, 8, 3)).width == 8
 
 
 def test_only_known_schemes_are_fetched(tmp_path: Path, small_shards: Callable[..., Any]) -> None:

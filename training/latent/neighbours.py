@@ -112,10 +112,7 @@ def open_training_shards(
         raise UserError(f"{trained.folder}: the location of its shards is unknown; set --shards")
     shape = trained.shape
     known = trained.dataset.get("clusters", "")
-    source = open_shard_dataset(where, shape.height, trained.config.data, shape, known)
-    if (source.width, source.channels) != (shape.width, shape.channels):
-        raise UserError(f"{where}: width or channels differ from the generator's images")
-    return source
+    return open_shard_dataset(where, shape.height, trained.config.data, shape, known)
 
 
 def embed_training_images(

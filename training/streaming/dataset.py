@@ -81,20 +81,24 @@ def open_shard_dataset(
 
     Args:
         location: an index, a tar, a folder, a glob, braces, or a list of these, as paths or URLs.
-        shape: of the images of a trained network: shards of other tools are read in this shape, and
-            cropped if their sizes differ.
+        shape: of the images of a trained network, in which images are read: those of other tools
+            are cropped if their sizes differ.
         clusters: the centres of a run whose labels are clusters (`Clusters.to_text`); otherwise
             those of the first images are found.
 
     Raises:
-        UserError: there are no shards or no samples, or the images cannot be read in that size.
+        UserError: there are no shards or no samples, or the images cannot be read in that size or
+            shape.
     """
     options = options or DataOptions()
     count = count_clusters(options.label)
-    if not count:
-        return _open(location, resolution, options, shape)
-    unlabelled = _open(location, resolution, replace(options, label=""), shape, "none")
-    return _with_clusters(unlabelled, options, count, clusters)
+    if count:
+        source = _open(location, resolution, replace(options, label=""), shape, "none")
+    else:
+        source = _open(location, resolution, options, shape)
+    if shape and (source.width, source.channels) != (shape.width, shape.channels):
+        raise UserError(f"{location}: width or channels differ from the generator's images")
+    return _with_clusters(source, options, count, clusters) if count else source
 
 
 def _with_clusters(
