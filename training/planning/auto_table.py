@@ -105,13 +105,13 @@ LABEL_KIMG = 100.0
 total, FD was 78 with conditions and 71 without."""
 AVERAGE_SHARE = 0.02
 """Half-life of the generator's average as a fraction of the images, from 1 to 20 kimg."""
-LAST_RATE, FALLING_KIMG = 0.1, 50.0
+LAST_RATE, FALLING_KIMG = 0.1, 100.0
 """Learning rate factor at the end of the time, along half a cosine, and from how many thousand
-images the rates fall: on 2,378 garments cut out, FD after 14 kimg was 88 and 81 with constant rates
-and 116 and 120 with falling ones (the same two seeds; a third had 94 with falling ones). On all
-garments it was 46 after 39 kimg with constant rates, and 72 after 27 with rates that fell over 31.
-Compared with rates that fall over 71 kimg, constant ones were better after 15 kimg, equal after 20,
-and worse after 25 and 34."""
+images the rates fall. FD of two seeds on garments that were cut out, after 14 kimg: 88 and 81 with
+constant rates, 116 and 120 with falling ones. On all garments 46 after 39 kimg with constant rates,
+72 after 27 with rates that fell over 31; another seed 41 after 57, and 50 after 58 with rates that
+fell over 59. Cut out: 37 after 55, and 41 after 75 with rates that fell over 74. Longer runs were
+not compared."""
 EVALUATED, LEAST_EVALUATED = 0.1, 0.5
 """Interval between two evaluations as a fraction of the images; hours from which there are any."""
 NOISE = 0.02

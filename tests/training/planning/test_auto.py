@@ -389,9 +389,9 @@ def test_labels_are_counted_over_all_samples(
 
 
 def test_the_number_of_images_may_be_given() -> None:
-    some = choose(facts(hours=0.0, kimg=60.0, height=64))
-    assert (some.options["burn_in.kimg"], some.options["generator.width"]) == ("60", "16")
-    assert "in about 20:00, makes about 60 thousand images" in some.explanation[0]
+    some = choose(facts(hours=0.0, kimg=120.0, height=64))
+    assert (some.options["burn_in.kimg"], some.options["generator.width"]) == ("120", "16")
+    assert "in about 40:00, makes about 120 thousand images" in some.explanation[0]
     assert "rates 0.003 falling to 10%:" in some.explanation[2]
 
 
@@ -438,16 +438,16 @@ def test_options_of_any_preset_of_the_table_are_known(small_shards: Any) -> None
 
 
 def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
-    choice = choose(facts(hours=0.5, samples=2000, height=64))
+    choice = choose(facts(hours=1, samples=2000, height=64))
     assert "this machine takes 20 s/kimg (a reference figure: 25 s of" in choice.explanation[0]
-    config = replace(resolve(PRESET, {**choice.options, "max_hours": "0.5"}), preset="auto")
-    assert config.burn_in.kimg == 90
+    config = replace(resolve(PRESET, {**choice.options, "max_hours": "1"}), preset="auto")
+    assert config.burn_in.kimg == 180
     assert speed_remark(config, 190.0, 0, 1e9) == (
-        "auto: 190 s/kimg were measured, 20 were planned; the learning rates fall over 90 kimg, "
-        "which take 4:45:00; with --hours 4.8 they would fall to the end"
+        "auto: 190 s/kimg were measured, 20 were planned; the learning rates fall over 180 kimg, "
+        "which take 9:30:00; with --hours 9.5 they would fall to the end"
     )
     assert speed_remark(config, 5.0, 0, 1e9).endswith(
-        "which take 7:30; after that, training goes on at the last rates"
+        "which take 15:00; after that, training goes on at the last rates"
     )
     for speed in (14.0, 20.0, 29.0):
         assert not speed_remark(config, speed, 0, 1e9)
@@ -542,11 +542,11 @@ def test_the_choice_measures_the_speed_of_both_parts(
 def test_the_speed_is_measured_where_one_process_trains(
     processes: int, small_shards: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.planning.auto.measure_speed", lambda *_: 36.0)
+    monkeypatch.setattr("training.planning.auto.measure_speed", lambda *_: 60.0)
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     config, why = resolve_auto(str(small_shards().manifest), None, {**TINY, "max_hours": "2"})
-    assert config.burn_in.kimg == (72 if processes == 1 else 360)
-    assert ("at 100 s/kimg, measured on this machine" in why[0]) == (processes == 1)
+    assert config.burn_in.kimg == (120 if processes == 1 else 360)
+    assert ("at 60 s/kimg, measured on this machine" in why[0]) == (processes == 1)
 
 
 @pytest.mark.slow
