@@ -92,12 +92,10 @@ def open_shard_dataset(
     """
     options = options or DataOptions()
     count = count_clusters(options.label)
-    if count:
-        source = _open(location, resolution, replace(options, label=""), shape, "none")
-    else:
-        source = _open(location, resolution, options, shape)
+    own, label = (replace(options, label=""), "none") if count else (options, "")
+    source = _open(location, resolution, own, shape, label)
     if shape and (source.width, source.channels) != (shape.width, shape.channels):
-        raise UserError(f"{location}: width or channels differ from the generator's images")
+        raise UserError(f"{location}: width or channels differ from the trained network's images")
     return _with_clusters(source, options, count, clusters) if count else source
 
 
