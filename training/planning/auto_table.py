@@ -110,8 +110,8 @@ LAST_RATE, FALLING_KIMG = 0.1, 100.0
 images the rates fall. FD of two seeds on garments that were cut out, after 14 kimg: 88 and 81 with
 constant rates, 116 and 120 with falling ones. On all garments 46 after 39 kimg with constant rates,
 72 after 27 with rates that fell over 31; another seed 41 after 57, and 50 after 58 with rates that
-fell over 59. Cut out: 37 after 55, and 41 after 75 with rates that fell over 74. Longer runs were
-not compared."""
+fell over 59. Cut out: 37 after 55, and 41 after 75 with rates that fell over 74; but a run that was
+stopped was worse after 25 and 34 than rates that fell over 71. Longer runs were not compared."""
 EVALUATED, LEAST_EVALUATED = 0.1, 0.5
 """Interval between two evaluations as a fraction of the images; hours from which there are any."""
 NOISE = 0.02
