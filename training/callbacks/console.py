@@ -1,4 +1,5 @@
-"""Shows the progress of a run: position, speed, time left, disk, cost; once, the forecast."""
+"""Shows the progress of a run: position, speed, time left, disk, cost; and the forecast, at the
+start and where steps begin to take longer."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from training.callbacks.base import Callback
 from training.machine.disk import free_bytes
 from training.monitoring.console import TrainingProgress
 from training.monitoring.rate import RecentRate
+from training.options.architectures import features_kimg
 from training.planning.advice import speed_remark
 from training.planning.forecast import Forecast, cost, is_timed, plan_course
 
@@ -38,12 +40,15 @@ class ConsoleCallback(Callback):
 
     def after_step(self) -> None:
         loop, config = self.loop, self.loop.config
+        per_step = config.batch * config.n_critic
+        if self._features_joined(per_step):
+            self._start, self._started_at = time.monotonic(), loop.state.seen - per_step
         rate = self._rate.at(time.monotonic(), loop.state.seen)
         left = (loop.total - loop.state.seen) / rate
         if config.max_hours:
             left = min(left, max(0.0, config.max_hours * 3600 - loop.seconds))
         last = loop.log.row or (loop.history.rows[-1] if loop.history.rows else None)
-        steps = (loop.state.seen - self._started_at) // (config.batch * config.n_critic)
+        steps = (loop.state.seen - self._started_at) // per_step
         self._print_forecast(steps)
         spent = f"disk {format_bytes(self._free_bytes())} free"
         if config.price_per_hour:
@@ -54,8 +59,15 @@ class ConsoleCallback(Callback):
             TrainingProgress(loop.state.seen, loop.total, rate, left, last, self._measured, spent)
         )
 
+    def _features_joined(self, per_step: int) -> bool:
+        """Return True after the first step with discriminators on frozen features that join."""
+        join = 1000 * features_kimg(self.loop.config.discriminator)
+        before = self.loop.state.seen - per_step
+        return self._started_at < join <= before < join + per_step
+
     def _print_forecast(self, steps: int) -> None:
-        """Print once, after a few steps, how far the run gets within its limits."""
+        """Print how far the run gets within its limits, a few steps after the start and after
+        discriminators on frozen features have joined."""
         loop, config = self.loop, self.loop.config
         if steps == 1:
             self._warm = time.monotonic(), loop.state.seen

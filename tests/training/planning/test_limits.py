@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -43,12 +44,15 @@ sys.exit(status)
 """The command, and as the last line the largest resident memory of its process in KiB."""
 
 
-def a_step_takes(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the clock of the program count the steps of training."""
+def a_step_takes(
+    seconds: float, monkeypatch: pytest.MonkeyPatch, later: float = 0.0, since: float = math.inf
+) -> None:
+    """Let the clock of the program count the steps of training, which take `later` seconds more
+    after `since` images."""
     passed, call, real = [0.0], Step.__call__, time.monotonic
 
     def counted(step: Step, batches: Any) -> Any:
-        passed[0] += seconds
+        passed[0] += seconds + later * (step.state.seen >= since)
         return call(step, batches)
 
     monkeypatch.setattr(Step, "__call__", counted)
@@ -175,6 +179,27 @@ def test_the_first_lines_of_a_run_respect_max_hours(
     reached = float(re.search(r"\((\S+) kimg\)", said)[1])  # type: ignore[index]
     assert reached * 0.5 < float(found[1]) < reached * 3  # the clock counts calls, not seconds
     assert said.count("disk: checkpoints and samples up to") == 1
+
+
+def test_the_forecast_is_repeated_when_frozen_features_have_joined(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    a_step_takes(1.0, monkeypatch, later=3.0, since=40)
+    shards, run = small_shards(), tmp_path / "runs" / "joined"
+    options = (
+        "--preset", "shells64-projected", "--resolution", "16", "--batch", "4",
+        "--generator.width", "2", "--loss.interval", "1",
+        *("--discriminator.width", "8", "--discriminator.pixel_width", "2"),
+        *("--discriminator.size", "32", "--discriminator.features_kimg", "0.04"),
+    )  # fmt: skip
+    found = []
+    for kimg in ("0.06", "0.1"):  # the second command begins after the features have joined
+        assert in_process(run, shards, *options, "--total-kimg", kimg) == 0
+        said = capsys.readouterr().out
+        found.append(re.findall(r"forecast: (\S+) s/kimg, (\S+) for (\S+) kimg", said))
+    assert found[0] == [("250", "0:15", "0.06"), ("1e+03", "0:20", "0.02")]
+    assert found[1] == [("1e+03", "0:40", "0.04")]
 
 
 def test_a_speed_is_told_from_whole_cycles_of_lazy_penalties() -> None:
