@@ -109,16 +109,18 @@ def _with_clusters(
         UserError: there are too few images, or none can be read.
     """
     index = replace(source.index, labels=())
+    note = f"labels: the nearest of {count} clusters of similar images"
     if known:
         clusters = parse_clusters(known, count, source.channels)
     else:
         unlabelled = replace(source, index=index)
         images, _ = first_images(unlabelled, EXAMINED, options, reduce_images)
         clusters = find_clusters(images, count)
+        sizes = np.bincount(clusters.nearest(images), minlength=count)
+        note += f", each of {sizes.min():,} to {sizes.max():,} of the first {len(images):,}"
     # other labels are other features of real images, and other conditions
     digest = sha256(index.digest.encode() + clusters.centres.tobytes()).hexdigest()
     names = tuple(f"cluster-{number}" for number in range(1, count + 1))
-    note = f"labels: the nearest of {count} clusters of similar images"
     named = replace(index, labels=names, digest=digest)
     return replace(source, index=named, clusters=clusters, notes=(*source.notes, note))
 

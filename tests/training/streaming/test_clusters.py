@@ -111,6 +111,8 @@ def test_clusters_replace_the_labels_of_shards(small_shards: Any, labels: tuple[
     assert source.clusters is not None
     assert numbers == source.clusters.nearest(images).tolist()
     assert len(set(numbers)) == 4
+    sizes = np.bincount(numbers)
+    assert source.notes[-1].endswith(f", each of {min(sizes)} to {max(sizes)} of the first 100")
 
 
 def test_a_run_learns_continues_and_draws_by_cluster(
