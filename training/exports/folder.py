@@ -151,10 +151,11 @@ def write_card(
 
 
 def _training_data(dataset: Mapping[str, Any]) -> list[str]:
+    parts = " (of samples and clusters)" if dataset.get("clusters") else ""
     return [
         f"{code_span(str(dataset['name']))}: {count_of(dataset['samples'], 'image')}, digest "
-        f"{code_span(str(dataset['digest']))}. Its card, with the licences and attributions that "
-        "apply to any use:", "",
+        f"{code_span(str(dataset['digest']))}{parts}. Its card, with the licences and "
+        "attributions that apply to any use:", "",
         dataset_card(dataset) or "*The dataset card was not available when this was written.*", "",
     ]  # fmt: skip
 

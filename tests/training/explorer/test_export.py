@@ -121,6 +121,11 @@ def test_the_card_carries_the_licences_on(
     described = json.loads((out / "config.json").read_text())
     assert described["dataset"]["location"] == ""
     assert described["seen"] == 12_000
+    described = json.loads((run / "config.json").read_text())
+    described["dataset"]["clusters"] = "AAAA"  # the digest is not that of the samples alone
+    (run / "config.json").write_text(json.dumps(described))
+    assert export.main([str(run), "--format", "safetensors", "--out", str(tmp_path / "more")]) == 0
+    assert "0` (of samples and clusters). Its card" in (tmp_path / "more/README.md").read_text()
 
 
 def test_mistakes_are_one_line(
