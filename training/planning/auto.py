@@ -87,7 +87,7 @@ def choose(
             if inputs.few_kinds
             else {"generator.condition": "none", "discriminator.condition": "none"}
         )
-    if row.alone and given.get("discriminator.name", "projected") == "projected":
+    if row.alone:
         options["discriminator.features_kimg"] = f"{kimg * row.alone:.3g}"
     if row.gamma:
         pixels = height * height * inputs.width // inputs.height
@@ -95,7 +95,24 @@ def choose(
     # preparing evaluations takes a minute
     first = kimg * EVALUATED if hours >= LEAST_EVALUATED else 0.0
     options["evaluate.kimg"] = f"{min(EvaluateOptions().kimg, first):.3g}"
+    options = _without_replaced(options, row.preset, given)
     return Choice(row.preset, options, explain(inputs, row, kimg, {**options, **given}))
+
+
+def _without_replaced(
+    options: Mapping[str, str], preset: str, given: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the options without those of networks of `preset` that the command line replaces; then
+    neither network has a condition, as the one must fit the other."""
+    plain = resolve(preset, {})
+    names = {"generator": plain.generator.name, "discriminator": plain.discriminator.name}
+    replaced = [name for name in names if given.get(f"{name}.name", names[name]) != names[name]]
+    if not replaced:
+        return dict(options)
+    own = {key: value for key, value in options.items() if key.split(".")[0] not in replaced}
+    if "discriminator" not in replaced:
+        own["discriminator.condition"] = "none"
+    return own | {"generator.condition": "none"}
 
 
 def _schedule(inputs: AutoInputs, kimg: float, given: str) -> dict[str, str]:

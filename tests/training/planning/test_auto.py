@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -386,6 +387,40 @@ def test_labels_are_counted_over_all_samples(
     monkeypatch.setattr("training.streaming.samples.iter_image_batches", lambda *_: iter(()))
     with pytest.raises(UserError, match="no image can be read"):
         look(source, asked)
+
+
+GENERATORS = ("dcgan", "fastgan", "mlp", "r3gan", "resnet", "stylegan2", "stylegan3")
+DISCRIMINATORS = (
+    "autoencoder", "dcgan", "fastgan", "mlp", "patchgan", "projected", "r3gan", "resnet",
+    "stylegan2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"hours": 0.75}, {"hours": 100.0, "labels": 10, "samples": 100}, {"hours": 0.2, **DRAWINGS},
+        DRAWINGS, {**DRAWINGS, "labels": 0, "clustered": 0.9},
+        {**DRAWINGS, "labels": 0, "flat": 0.9},
+    ],
+    ids=["photographs", "labelled", "shortly", "drawings", "clusters", "many-kinds"],
+)  # fmt: skip
+def test_other_networks_get_no_options_of_the_preset_s_own(kind: dict[str, Any]) -> None:
+    """What the preset allows, the choice for it allows too."""
+    allowed = 0
+    for generator in (None, *GENERATORS):
+        for discriminator in (None, *DISCRIMINATORS):
+            names = {"generator.name": generator, "discriminator.name": discriminator}
+            given = {key: name for key, name in names.items() if name}
+            choice = choose(facts(**kind), given)
+            with contextlib.suppress(UserError):
+                resolve(choice.preset, given)
+                allowed += 1
+                try:
+                    resolve(choice.preset, {**choice.options, **given})
+                except UserError as error:
+                    raise AssertionError(f"{given}: {error}") from error
+    assert allowed > 3
 
 
 def test_the_number_of_images_may_be_given() -> None:
