@@ -213,8 +213,10 @@ def test_drawings_of_a_few_kinds_get_a_network_that_learns_pixels() -> None:
         assert choose(facts(**DRAWINGS | other)).preset == PRESET
     presets = [choose(facts(**DRAWINGS, hours=hours)).preset for hours in (0.2, 0.3)]
     assert presets == ["shells64", DRAWN]
-    heights = [choose(facts(**DRAWINGS, hours=hours)).options["resolution"] for hours in (1, 2)]
-    assert heights == ["64", "128"]
+    options = [choose(facts(**DRAWINGS, hours=hours)).options for hours in (1, 2, 8)]
+    assert [one["resolution"] for one in options] == ["64", "128", "128"]
+    for key in ("generator.width", "discriminator.pixel_width"):
+        assert [one.get(key) for one in options] == [None, "16", None]  # None: as in the preset
 
 
 @pytest.mark.parametrize("labels", [0, 10])
