@@ -57,17 +57,15 @@ def _projected(
 
 def _drawn(
     hours: float, height: int, kimg_per_hour: float, evidence: str, preset: str = DRAWN,
-    width: int = 32,
+    settings: Mapping[str, str] | None = None,
 ) -> AutoRow:  # fmt: skip
-    """Networks that learn pixels, of `width`; 32 is that of the presets."""
-    keys = ("generator.width", "discriminator.pixel_width") if width != 32 else ()
     return AutoRow(
-        "cpu", hours, height, 16, 5e-4, kimg_per_hour, evidence, preset,
-        dict.fromkeys(keys, str(width)),
+        "cpu", hours, height, 16, 5e-4, kimg_per_hour, evidence, preset, settings or {},
         for_drawings=True, scheduled=False, alone=ALONE if preset == DRAWN else 0.0,
     )  # fmt: skip
 
 
+_HALF_WIDTH = {"generator.width": "16", "discriminator.pixel_width": "16"}
 AUTO_TABLE = (
     _projected("cpu", 0.0, 64, 16, 128, 16, 3e-3, 180, "25 s of one core a thousand images"),
     _projected("cpu", 1.0, 128, 16, 128, 16, 3e-3, 135, "1.3 times the time at 64 px"),
@@ -77,7 +75,8 @@ AUTO_TABLE = (
     _drawn(0.0, 64, 1300, "4.1 s of one core a thousand images", PIXELS),
     _drawn(0.25, 64, 420, "4.1 s of one core a thousand images, 26 s with frozen features"),
     _drawn(
-        2.0, 128, 180, "12 s of one core a thousand images, 45 s with frozen features", width=16
+        2.0, 128, 180, "12 s of one core a thousand images, 45 s with frozen features",
+        settings=_HALF_WIDTH,
     ),
     _drawn(8.0, 128, 130, "30 s of a busy core a thousand images, 88 s with frozen features"),
     _projected("mps", 0.0, 64, 32, 128, 32, 5e-4, 400, "not measured"),
