@@ -19,6 +19,9 @@ from training.latent.audio import Sound, decode, open_sound
 from training.latent.cli import VIDEO_FORMATS
 
 SOUND_RATE = 48_000
+# Without mbtree=0, x264 at widths such as 80 px reads memory that it has not written, and the same
+# frames give different files.
+X264 = {"crf": "16", "x264-params": "mbtree=0"}
 T = TypeVar("T")
 
 
@@ -74,7 +77,7 @@ def _write_mp4(file: IO[bytes], frames: Iterator[Pixels], fps: int, sound: Sound
     height, width = (side + side % 2 for side in first.shape[:2])  # for half-resolution colour
     opened = open_sound(sound.path) if sound else nullcontext()
     with opened as source, av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "16"})
+        stream = container.add_stream("libx264", rate=fps, options=X264)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         audio = _sound_packets(container, source) if sound else iter([])
         heard = 0.0

@@ -54,6 +54,20 @@ def test_mp4(channels: int, tmp_path: Path) -> None:
         assert abs(seen[number][:33, :33].astype(int) - film[number]).mean() < 6
 
 
+def test_an_mp4_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+    """Memory that other work has used does not change a film that is nine blocks of 16 px wide."""
+    pytest.importorskip("av")
+    rng, written = np.random.default_rng(0), set()
+    blocks = 128 + rng.normal(0, 9, (60, 9, 9, 3)).cumsum(axis=0)
+    film = blocks.clip(0, 255).astype(np.uint8).repeat(16, axis=1).repeat(16, axis=2)
+    for _ in range(8):
+        used = [rng.bytes(int(count)) for count in rng.integers(100, 200_000, 100)]
+        del used
+        write_video(tmp_path / "walk.mp4", film, 30)
+        written.add(hash((tmp_path / "walk.mp4").read_bytes()))
+    assert len(written) == 1
+
+
 def test_mp4_without_pyav_is_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
