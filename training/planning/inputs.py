@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -74,7 +75,8 @@ class AutoInputs:
     `flat` that of images with flat surfaces (`flat_fraction`); `telling` the part of the pixels'
     variance that labels explain (`explained_by_labels`), and `clustered` the part that clusters
     explain (`explained_by_clusters`); `processes` the number of processes that train; `pace` the
-    measured speed of this machine as a multiple of the table's (None: not measured).
+    measured speed of this machine as a multiple of the table's (None: not measured), and
+    `alone_pace` that of a pixel discriminator alone.
     """
 
     samples: int
@@ -89,6 +91,7 @@ class AutoInputs:
     smooth: float = 0.0
     flat: float = 0.0
     pace: float | None = None
+    alone_pace: float | None = None
     telling: float = 0.0
     clustered: float = 0.0
     some_unlabelled: bool = False
@@ -205,10 +208,10 @@ def plain_fraction(source: ShardDataset, options: DataOptions) -> float:
     return plain_border_fraction(first_images(source, PLAIN_SAMPLE, options)[0])
 
 
-def measure_speed(config: Config, shape: ImageShape, alone: float) -> float:
+def measure_speed(config: Config, shape: ImageShape, alone: float) -> tuple[float, float]:
     """Measure steps of `config` on black images of this shape, on the number of CPU threads that a
-    run would choose: thousand images per hour. `alone` is the part of them that a projected
-    discriminator's part on pixels sees alone."""
+    run would choose. `alone` is the part of the time in which a projected discriminator's part on
+    pixels trains alone. Return thousand images per hour, and those of that part (0: none)."""
     device = choose_device(config.device)
     step = Step(config, new_state(config, shape, device), device)
     size = (config.batch, shape.channels, shape.height, shape.width)
@@ -219,11 +222,12 @@ def measure_speed(config: Config, shape: ImageShape, alone: float) -> float:
         retain_freed_memory()
         set_threads(config, None)
     try:
-        seconds = 0.0
+        speeds = []
         for share, seen in ((alone, 0), (1 - alone, config.total_kimg * 1000)):
             step.state.seen = int(seen)
-            seconds += share * time_steps(lambda: step(batches), config, device) if share else 0.0
-        return 3600 / seconds
+            seconds = time_steps(lambda: step(batches), config, device) if share else inf
+            speeds.append(3600 / seconds)
+        return alone * speeds[0] + (1 - alone) * speeds[1], speeds[0]
     finally:
         torch.set_num_threads(threads)
 

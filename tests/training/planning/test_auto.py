@@ -196,10 +196,10 @@ def test_drawings_of_a_few_kinds_get_a_network_that_learns_pixels() -> None:
     assert (drawn.preset, config.generator.name, config.loss.r1) == (DRAWN, "dcgan", 1)
     assert (config.augment.noise, config.burn_in.kimg) == (0.02, 0)
     assert config.total_kimg == 3150
-    assert config.discriminator.features_kimg == pytest.approx(0.8 * 315)
+    assert config.discriminator.features_kimg == pytest.approx(0.4 * 0.75 * 850)
     assert "conditional on its 10 labels; slight noise" in drawn.explanation[1]
     assert speed_remark(config, 10.0, 0, 1e9).startswith(
-        "from 252 kimg on, discriminators on frozen"
+        "from 255 kimg on, discriminators on frozen"
     )
     assert speed_remark(config, 10.0, 300_000, 1e9) == ""
     assert "features never join; train longer, or lower it" in speed_remark(config, 10.0, 0, 200)
@@ -504,7 +504,8 @@ def test_other_networks_are_measured_again(
     """By the speed of the first networks 4 h are 8 of the table, by that of the larger ones 5.3."""
     speeds = {16: 360.0, 32: 120.0}
     monkeypatch.setattr(
-        "training.planning.auto.measure_speed", lambda config, *_: speeds[config.generator.width]
+        "training.planning.auto.measure_speed",
+        lambda config, *_: (speeds[config.generator.width], 0.0),
     )
     config, why = resolve_auto(str(small_shards().manifest), None, {"max_hours": "4"})
     assert (config.generator.width, config.burn_in.kimg) == (16, 1440)
@@ -534,8 +535,9 @@ def test_the_speed_of_both_parts_of_a_run_is_measured(monkeypatch: pytest.Monkey
     monkeypatch.setattr("training.planning.inputs.Step", Timed)
     monkeypatch.setattr("training.planning.inputs.time_steps", seconds)
     config = drop_label_conditions(config, 0)
-    found = measure_speed(config, ImageShape(64, 64, 3), 0.8)
-    assert found == pytest.approx(3600 / (0.8 * 2 + 0.2 * 12))
+    shape = ImageShape(64, 64, 3)
+    assert measure_speed(config, shape, 0.4) == pytest.approx((0.4 * 1800 + 0.6 * 300, 1800))
+    assert measure_speed(config, shape, 0) == (300, 0)
 
 
 def test_the_plan_is_of_the_speed_of_the_chosen_size(
@@ -545,11 +547,25 @@ def test_the_plan_is_of_the_speed_of_the_chosen_size(
     speeds, inputs = {128: 60.0, 64: 100.0}, facts(hours=2)
     monkeypatch.setattr("training.planning.auto.gather_inputs", lambda *_: inputs)
     monkeypatch.setattr(
-        "training.planning.auto.measure_speed", lambda _, shape, *__: speeds[shape.height]
+        "training.planning.auto.measure_speed", lambda _, shape, *__: (speeds[shape.height], 0.0)
     )
     source = replace(open_shard_dataset(small_shards().manifest, 0), height=256, width=256)
     choice = choose_measured(source, resolve(PRESET, {}), {})
     assert (choice.options["resolution"], choice.options["burn_in.kimg"]) == ("64", "200")
+
+
+@pytest.mark.parametrize("pace", [None, 0.3, 2.0])
+@pytest.mark.parametrize("at_least", [row.hours for row in AUTO_TABLE if row.alone_per_hour])
+def test_frozen_features_join_after_the_same_part_of_the_time(
+    at_least: float, pace: float | None
+) -> None:
+    (row,) = [one for one in AUTO_TABLE if one.alone_per_hour and one.hours == at_least]
+    hours = at_least / (pace or 1)
+    options = choose(facts(**DRAWINGS, hours=hours, pace=pace, alone_pace=pace)).options
+    join, planned = float(options["discriminator.features_kimg"]), float(options["total_kimg"]) / 10
+    assert planned == pytest.approx(at_least * row.kimg_per_hour, rel=0.01)
+    assert join == pytest.approx(0.4 * at_least * row.alone_per_hour, rel=0.01)
+    assert 0.6 * planned < join < 0.85 * planned
 
 
 def test_the_choice_measures_the_speed_of_both_parts(
@@ -559,18 +575,21 @@ def test_the_choice_measures_the_speed_of_both_parts(
     inputs = facts(**DRAWINGS, hours=1)
     monkeypatch.setattr("training.planning.auto.gather_inputs", lambda *_: inputs)
     monkeypatch.setattr(
-        "training.planning.auto.measure_speed", lambda *found: shares.append(found[2]) or 420.0
+        "training.planning.auto.measure_speed",
+        lambda *found: shares.append(found[2]) or (420.0, 900.0),
     )
     source = open_shard_dataset(small_shards().manifest, 0)
-    assert choose_measured(source, resolve(PRESET, {}), {}).preset == DRAWN
-    assert shares == [0.8]
+    choice = choose_measured(source, resolve(PRESET, {}), {})
+    assert choice.preset == DRAWN
+    assert shares == [0.4]
+    assert choice.options["discriminator.features_kimg"] == "360"  # 0.4 h of the hour
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_speed_is_measured_where_one_process_trains(
     processes: int, small_shards: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.planning.auto.measure_speed", lambda *_: 60.0)
+    monkeypatch.setattr("training.planning.auto.measure_speed", lambda *_: (60.0, 0.0))
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     config, why = resolve_auto(str(small_shards().manifest), None, {**TINY, "max_hours": "2"})
     assert config.burn_in.kimg == (120 if processes == 1 else 360)
