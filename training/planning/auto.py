@@ -88,9 +88,8 @@ def choose(
             if inputs.few_kinds
             else {"generator.condition": "none", "discriminator.condition": "none"}
         )
-    if row.alone_per_hour:
-        alone = ALONE * row.alone_per_hour / row.kimg_per_hour
-        options["discriminator.features_kimg"] = f"{kimg * alone:.3g}"
+    if row.alone:
+        options["discriminator.features_kimg"] = f"{kimg * (inputs.alone or row.alone):.3g}"
     if row.gamma:
         pixels = height * height * inputs.width // inputs.height
         options["loss.r1"] = f"{row.gamma * pixels / row.batch:.3g}"
@@ -151,15 +150,10 @@ def choose_measured(source: ShardDataset, asked: Config, options: Mapping[str, s
         height = config.resolution or source.height
         width = source.width * height // source.height
         shape = replace(source.image_shape, height=height, width=width)
-        planned = scale_row(row, replace(inputs, pace=None, alone_pace=None))
-        share = ALONE if row.alone_per_hour else 0.0
+        planned = scale_row(row, replace(inputs, pace=None)).kimg_per_hour
         config = drop_label_conditions(config, source.classes)
-        speed, alone = measure_speed(config, shape, share)
-        inputs = replace(
-            inputs,
-            pace=speed / planned.kimg_per_hour,
-            alone_pace=alone / planned.alone_per_hour if share else None,
-        )
+        speed, alone = measure_speed(config, shape, ALONE if row.alone else 0.0)
+        inputs = replace(inputs, pace=speed / planned, alone=alone)
         measured.append((row, inputs))
         if _find_row(inputs) == row:
             return choose(inputs, options)
@@ -190,8 +184,7 @@ def scale_row(row: AutoRow, inputs: AutoInputs) -> AutoRow:
     batch -= batch % processes
     lr = row.lr * max(1.0, batch / row.batch) ** 0.5
     speed = row.kimg_per_hour * devices * (inputs.pace or 1.0)
-    alone = row.alone_per_hour * devices * (inputs.alone_pace or 1.0)
-    return replace(row, batch=batch, lr=lr, kimg_per_hour=speed, alone_per_hour=alone)
+    return replace(row, batch=batch, lr=lr, kimg_per_hour=speed)
 
 
 def _precision(inputs: AutoInputs) -> str:

@@ -28,9 +28,9 @@ class AutoRow:
     `for_drawings`: only for drawings and images of a few kinds (`AutoInputs.drawn`).
     `scheduled`: the rates fall within the time, and the average and the augmentation depend on the
     number of images; other presets keep their own. `gamma`: R1's weight γ = `gamma`·height·width /
-    batch (Karras et al. 2020a; 0: that of the preset). `alone_per_hour`:
-    speed in kimg per hour while the pixel discriminator trains without those on frozen features,
-    for the part `ALONE` of the time (`features_kimg`; 0: there are none, or never).
+    batch (Karras et al. 2020a; 0: that of the preset). `alone`: the part of the images that the
+    pixel discriminator sees without those on frozen features, which take `ALONE` of the time
+    (`features_kimg`; 0: there are none, or both train from the start).
     """
 
     device: str
@@ -45,7 +45,7 @@ class AutoRow:
     for_drawings: bool = False
     scheduled: bool = True
     gamma: float = 0.0
-    alone_per_hour: float = 0.0
+    alone: float = 0.0
 
 
 def _projected(
@@ -59,11 +59,11 @@ def _projected(
 
 def _drawn(
     hours: float, height: int, kimg_per_hour: float, evidence: str, preset: str = DRAWN,
-    settings: Mapping[str, str] | None = None, alone_per_hour: float = 0.0,
+    settings: Mapping[str, str] | None = None, alone: float = 0.0,
 ) -> AutoRow:  # fmt: skip
     return AutoRow(
         "cpu", hours, height, 16, 5e-4, kimg_per_hour, evidence, preset, settings or {},
-        for_drawings=True, scheduled=False, alone_per_hour=alone_per_hour,
+        for_drawings=True, scheduled=False, alone=alone,
     )  # fmt: skip
 
 
@@ -77,15 +77,15 @@ AUTO_TABLE = (
     _drawn(0.0, 64, 1300, "4.1 s of one core a thousand images", PIXELS),
     _drawn(
         0.25, 64, 420, "4.1 s of one core a thousand images, 26 s with frozen features",
-        alone_per_hour=850,
+        alone=0.81,
     ),
     _drawn(
         2.0, 128, 180, "12 s of one core a thousand images, 45 s with frozen features",
-        settings=_HALF_WIDTH, alone_per_hour=320,
+        settings=_HALF_WIDTH, alone=0.71,
     ),
     _drawn(
         8.0, 128, 130, "30 s of a busy core a thousand images, 88 s with frozen features",
-        alone_per_hour=210,
+        alone=0.65,
     ),
     _projected("mps", 0.0, 64, 32, 128, 32, 5e-4, 400, "not measured"),
     _projected("mps", 4.0, 128, 32, 128, 32, 5e-4, 150, "not measured"),

@@ -76,7 +76,7 @@ class AutoInputs:
     variance that labels explain (`explained_by_labels`), and `clustered` the part that clusters
     explain (`explained_by_clusters`); `processes` the number of processes that train; `pace` the
     measured speed of this machine as a multiple of the table's (None: not measured), and
-    `alone_pace` that of a pixel discriminator alone.
+    `alone` the measured value of `AutoRow.alone` (0: not measured).
     """
 
     samples: int
@@ -91,7 +91,7 @@ class AutoInputs:
     smooth: float = 0.0
     flat: float = 0.0
     pace: float | None = None
-    alone_pace: float | None = None
+    alone: float = 0.0
     telling: float = 0.0
     clustered: float = 0.0
     some_unlabelled: bool = False
@@ -211,7 +211,7 @@ def plain_fraction(source: ShardDataset, options: DataOptions) -> float:
 def measure_speed(config: Config, shape: ImageShape, alone: float) -> tuple[float, float]:
     """Measure steps of `config` on black images of this shape, on the number of CPU threads that a
     run would choose. `alone` is the part of the time in which a projected discriminator's part on
-    pixels trains alone. Return thousand images per hour, and those of that part (0: none)."""
+    pixels trains alone. Return thousand images per hour, and the part of them it sees alone."""
     device = choose_device(config.device)
     step = Step(config, new_state(config, shape, device), device)
     size = (config.batch, shape.channels, shape.height, shape.width)
@@ -227,7 +227,8 @@ def measure_speed(config: Config, shape: ImageShape, alone: float) -> tuple[floa
             step.state.seen = int(seen)
             seconds = time_steps(lambda: step(batches), config, device) if share else inf
             speeds.append(3600 / seconds)
-        return alone * speeds[0] + (1 - alone) * speeds[1], speeds[0]
+        speed = alone * speeds[0] + (1 - alone) * speeds[1]
+        return speed, alone * speeds[0] / speed
     finally:
         torch.set_num_threads(threads)
 
