@@ -101,5 +101,5 @@ def _advice(
             f"  reject outliers:       off_topic = {_OFF_TOPIC} under [select] in {recipe} "
             f"rejects {found:,} of them, and {count_of(int(others), 'other image')}"
         )
-    lines.append("  then, or to go on with all of them, run the same command again")
+    lines.append("  then, or to continue with all of them, run the same command again")
     return "\n".join(lines)

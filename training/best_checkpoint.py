@@ -63,13 +63,13 @@ def best(folder: Path) -> Best | None:
     return max(found, key=lambda one: one[0])[1] if found else None
 
 
-def is_best(folder: Path, measure: str, value: float) -> bool:
+def is_best(folder: Path, criterion: str, value: float) -> bool:
     """Return True if `value` is lower than the best's, or the best has another criterion."""
     kept = best(folder)
-    return kept is None or kept.criterion != measure or value < kept.value
+    return kept is None or kept.criterion != criterion or value < kept.value
 
 
-def keep_best(folder: Path, seen: int, measure: str, value: float) -> bool:
+def keep_best(folder: Path, seen: int, criterion: str, value: float) -> bool:
     """Keep the checkpoint with that number in `folder` as the best, in place of the previous one.
 
     Returns:
@@ -84,7 +84,7 @@ def keep_best(folder: Path, seen: int, measure: str, value: float) -> bool:
     place = folder / BEST
     place.mkdir(exist_ok=True)
     kept = replace(saved, metadata_path=place / saved.metadata_path.name)
-    record = {**kept.metadata, "measure": measure, "value": value}
+    record = {**kept.metadata, "measure": criterion, "value": value}
     try:
         _link_or_copy(saved.data_path, kept.data_path)
         write_atomic(kept.metadata_path, json.dumps(record) + "\n")

@@ -80,6 +80,12 @@ def _label_source(value: str) -> str:
     return value
 
 
+def crossed(before: int, after: int, every_kimg: float) -> bool:
+    """Return True if a multiple of `every_kimg` thousand lies in (before, after]; 0 has none."""
+    every = every_kimg * 1000
+    return bool(every) and int(after / every) > int(before / every)
+
+
 _ASKED = "clusters:"
 _LABEL_SOURCE = rf"none|json:.+|{_ASKED}([2-9]|[1-9]\d|1\d\d|2[0-4]\d|25[0-6])|[a-z0-9._-]{{0,32}}"
 
@@ -101,7 +107,7 @@ class DataOptions:
     only this many samples, drawn by the seed, show their label to a semi-supervised discriminator
     (0: all that have one). `cache_gb` limits the disk space of shards fetched from a URL, in the
     folder `cache`. A connection that is nearly idle for `timeout` seconds counts as lost. With
-    `skip_corrupt`, training goes on without a damaged shard.
+    `skip_corrupt`, training continues without a damaged shard.
 
     `fit` resizes images to `resolution` when they are read: the largest central region (`crop`),
     the whole image on a background of its border's colour (`pad`) or the whole image (`stretch`).

@@ -20,7 +20,7 @@ from training.data import Batch
 from training.loss_terms import Stats
 from training.machine.device import to_device
 from training.machine.distributed import SINGLE_PROCESS, Distributed
-from training.optimizer import is_due, set_learning_rate, steps_of
+from training.optimizer import set_learning_rate, step_kind
 from training.state import State
 from training.step import Step
 
@@ -132,12 +132,8 @@ class GraphedStep(Step):
         return tuple(numbers)
 
     def _kind(self, batches: list[Batch]) -> tuple[Any, ...]:
-        loss, blocks, steps = self.config.loss, self.config.blocks, self.state.steps
-        d_steps, g_steps = (steps_of(name, blocks, steps) for name in ("d", "g"))
-        paths = bool(loss.path_length) and is_due(g_steps, loss.path_interval)
-        in_d_block = blocks.cycle > 0 and steps % blocks.cycle < blocks.d_steps
         shapes = (batch.images.shape for batch in batches)
-        return is_due(d_steps, loss.interval), paths, in_d_block, *shapes
+        return *step_kind(self.config, self.state.steps), *shapes
 
     def _capture(self, kind: Any, batches: list[Batch]) -> _Captured:
         fixed = [

@@ -186,6 +186,5 @@ class Loop:
         self.state.load(values["state"])
         self.history.load(values["history"])
         self.meter.load(values["meter"], self.device)
-        self.seconds_before = values["seconds"]
         self.checkpoints.resume_at(self.state.seen)
         self.reset_timers()

@@ -62,6 +62,16 @@ def is_due(steps: int, interval: int) -> bool:
     return steps % interval == 0
 
 
+def step_kind(config: Config, steps: int) -> tuple[bool, bool, bool]:
+    """Return whether the step after `steps` others is due for penalties, for path lengths, and in
+    the discriminator's block. Steps of a kind have the same operations."""
+    loss, blocks = config.loss, config.blocks
+    d_steps, g_steps = (steps_of(name, blocks, steps) for name in ("d", "g"))
+    paths = bool(loss.path_length) and is_due(g_steps, loss.path_interval)
+    in_d_block = blocks.cycle > 0 and steps % blocks.cycle < blocks.d_steps
+    return is_due(d_steps, loss.interval), paths, in_d_block
+
+
 def lazy_adam_settings(options: OptimizerOptions, interval: int) -> OptimizerOptions:
     """Correct Adam for a penalty with its own step every k = `interval` steps, which makes k + 1
     steps out of k: λ·c, β₁ᶜ, β₂ᶜ with c = k/(k + 1) (Karras 2020a, appendix B)."""

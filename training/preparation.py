@@ -26,6 +26,7 @@ from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
 from training.cuda_graphs import check_graphs
+from training.evaluation.evaluator import Evaluator
 from training.machine.allocator import retain_freed_memory
 from training.machine.determinism import determinism
 from training.machine.device import choose_device
@@ -34,12 +35,13 @@ from training.machine.distributed import Distributed, init_distributed
 from training.machine.memory import available_bytes
 from training.metrics.suite import MIN_IMAGES
 from training.monitoring.console import Display, NullDisplay
+from training.monitoring.history import History
 from training.monitoring.trackers import check_tracking
 from training.options.resolve import drop_label_conditions
 from training.planning.forecast import Forecast
 from training.planning.memory import check_memory, measure_run, program_bytes
 from training.planning.placement import place_samples
-from training.planning.room import is_evaluated, refuse_full_disk
+from training.planning.room import refuse_full_disk
 from training.planning.threads import recorded_threads, set_threads
 from training.pretrained.finetune import load_initial_weights
 from training.runs import (
@@ -135,7 +137,8 @@ def prepare(
     found, placement = None, Placement(device)
     if seen < int(config.total_kimg * 1000):
         del state  # the measurement takes its place for a while
-        found, placement, note = forecast(config, source, run, device, ranks, values)
+        evaluated = _is_evaluated(config, source, device, ranks, values)
+        found, placement, note = forecast(config, source, run, device, ranks, values, evaluated)
         stack.callback(placement.close)
         check_memory(found, device)
         if note:
@@ -144,7 +147,7 @@ def prepare(
         if values is None and config.init_from:
             taken = load_initial_weights(state, config.init_from, device)
             shown.message(f"initial weights loaded from {config.init_from}{taken.summary()}")
-        _in_first(ranks, run, lambda: refuse_full_disk(run, config, found.checkpoint, seen))
+        _in_first(ranks, run, lambda: refuse_full_disk(run, config, found.checkpoint, evaluated))
     if write:
         _in_first(ranks, run, lambda: write_run_config(run, config, source, location))
     return Prepared(
@@ -233,15 +236,23 @@ def _newest(
     return values
 
 
+def _is_evaluated(
+    config: Config, source: ShardDataset, device: torch.device, ranks: Distributed,
+    values: dict[str, Any] | None,
+) -> bool:  # fmt: skip
+    """Return True if an evaluation is due in the run that starts with `values`."""
+    rows = History(None, values["history"] if values else "").rows
+    evaluator = Evaluator(config, source, device, ranks)
+    due = evaluator.is_due(rows, int(config.total_kimg * 1000))
+    return due and evaluator.source.index.nsamples >= 2 * MIN_IMAGES
+
+
 def forecast(
     config: Config, source: ShardDataset, run: Run, device: torch.device, ranks: Distributed,
-    values: dict[str, Any] | None,
+    values: dict[str, Any] | None, evaluated: bool,
 ) -> tuple[Forecast, Placement, str]:  # fmt: skip
-    """Return the forecast of the run that starts with `values`, where its samples are kept, and a
-    sentence on this (empty: none)."""
-    seen = values["state"]["seen"] if values else 0
-    real = source.second or source
-    evaluated = is_evaluated(config, seen) and real.index.nsamples >= 2 * MIN_IMAGES
+    """Return the forecast of the run that starts with `values`, and is `evaluated` from time to
+    time, where its samples are kept, and a sentence on this (empty: none)."""
     measured = measure_run(config, source.image_shape, device, ranks, evaluated)
     locations = [location for one in source.sets for location in one.locations]
     remote = any(local_path(location) is None for location in locations)

@@ -75,29 +75,31 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
     """
     import torch
 
-    from training.evaluation import probing as transfer
+    from training.evaluation import probing
     from training.image_shape import ImageShape
     from training.machine.device import choose_device
     from training.runs import find_run, read_config
     from training.streaming.dataset import open_shard_dataset
 
-    discriminator, config = transfer.load_discriminators(
+    discriminator, config = probing.load_discriminators(
         args.run, choose_device(args.device), args.seed
     )
     dataset = read_config(find_run(args.run))["dataset"]
     shape = ImageShape(dataset["height"], dataset["width"], dataset["channels"])
     location = args.shards or dataset["location"]
     source = open_shard_dataset(location, shape.height, config.data, shape, dataset["clusters"])
-    samples, shown = transfer.read_all(source, config, args.n)
+    samples, shown = probing.read_all(source, config, args.n)
     if config.data.labelled and not args.shards:  # train on the labels that the run saw
         train, others = samples.take(shown), samples.take(~shown)
-        test = transfer.split(others, args.held_out, args.seed)[1]
+        test = probing.split(others, args.held_out, args.seed)[1]
     else:
-        train, test = transfer.split(samples, args.held_out, args.seed)
+        train, test = probing.split(samples, args.held_out, args.seed)
     if args.num_labels:
         train = train.take(torch.arange(min(args.num_labels, len(train.labels))))
     if len(train.labels) < 5:
         raise UserError("--num-labels: at least 5 labelled images are needed")
+    if not len(test.labels):
+        raise UserError("--n: no image with a label is left to test on; give a larger number")
     classes = source.classes
     most_frequent = int(torch.bincount(train.labels, minlength=classes).argmax())
     found: dict[str, Any] = {
@@ -107,14 +109,14 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
         "majority": float((test.labels == most_frequent).float().mean()),
     }
     if discriminator.has_label_head:
-        found["own_head"] = transfer.head_accuracy(discriminator.trained, test)
+        found["own_head"] = probing.head_accuracy(discriminator.trained, test)
     if discriminator.classifier is not None:
-        found["own_classifier"] = transfer.classifier_accuracy(discriminator.classifier, test)
+        found["own_classifier"] = probing.classifier_accuracy(discriminator.classifier, test)
     for name, network in (("fresh", discriminator.fresh), ("trained", discriminator.trained)):
-        found[f"linear_{name}"] = transfer.linear_probe(network, train, test, classes)
+        found[f"linear_{name}"] = probing.linear_probe(network, train, test, classes)
         if args.steps:
             print(f"fine-tuning the full network ({name} weights)", file=sys.stderr)
-            found[f"whole_{name}"] = transfer.finetune_probe(
+            found[f"whole_{name}"] = probing.finetune_probe(
                 network, train, test, classes, args.steps, args.seed,
                 lambda text: print(text, file=sys.stderr),
             )  # fmt: skip

@@ -100,6 +100,7 @@ def _train(
         )  # fmt: skip
         if run.values:
             loop.restore(run.values)
+            loop.seconds_before = run.values["seconds"]
             run.values = None  # as large as a checkpoint
         _show_header(run, found)
         if not run.config.max_hours:  # else the disk's line comes with the first speed
@@ -141,7 +142,7 @@ def _show_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> Tr
     words = {
         EndReason.DONE: "done",
         EndReason.HOURS: f"stopped: {detail}; state saved, {again}",
-        EndReason.RULE: f"stopped: {detail}; state saved, without that option it goes on",
+        EndReason.RULE: f"stopped: {detail}; state saved, without that option it continues",
         EndReason.INTERRUPTED: f"interrupted, state saved; {again}",
         EndReason.DISK: f"stopped: {detail}; free some disk and {again}",
         EndReason.DIVERGED: f"stopped: {detail}",

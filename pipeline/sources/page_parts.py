@@ -58,7 +58,7 @@ _TOP = ("html", "body", "[document]")
 
 def is_frame(tag: Tag, by_name: bool = True) -> bool:
     """Return True if an element is a header, footer, navigation or the like; with `by_name`, also
-    judged by its class and id."""
+    checked by its class and id."""
     if tag.name in FRAME_TAGS or attribute(tag, "role") in _FRAME_ROLES:
         return True
     if not by_name:

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.contract import format_bytes, parse_config
-from training.config import Config
-from training.planning.forecast import cost, is_timed, plan_course
-from training.planning.room import is_evaluated
+from training.config import Config, crossed
+from training.planning.forecast import FORECAST_STEPS, cost, is_timed, plan_course
 
 positive = st.floats(1e-6, 1e9)
 amounts = st.just(0.0) | positive
@@ -55,7 +54,8 @@ def test_a_wider_limit_never_gives_less(
 @given(amounts, positive, st.integers(0, 10**12), st.integers(0, 10**9), amounts)
 def test_no_number_raises(kimg: float, total: float, seen: int, steps: int, seconds: float) -> None:
     config = parse_config(Config, {"evaluate": {"kimg": kimg}, "total_kimg": total}, "test")
-    assert isinstance(is_evaluated(config, seen), bool)
-    assert isinstance(is_timed(config, steps, seconds), bool)
+    every = config.evaluate.kimg * 1000
+    assert crossed(0, seen, config.evaluate.kimg) == (0 < every <= seen)
+    assert not is_timed(config, steps, seconds) or steps >= FORECAST_STEPS
     assert format_bytes(seconds)
     assert cost(seconds, kimg)

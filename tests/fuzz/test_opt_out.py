@@ -82,10 +82,10 @@ def test_headers(headers: dict[str, str]) -> None:
     header_licenses(headers, URL)
     answer = RawResponse(URL, 200, headers, b"<html><meta name=tdm-reservation content=0>")
     linked_licenses(answer)
-    judged = check_response(POLITENESS, answer)
-    if isinstance(judged, RequestFailure):
-        assert judged.kind == "opt_out"
-        assert set(signal_names(judged.detail)) <= SIGNALS.keys()
+    checked = check_response(POLITENESS, answer)
+    if isinstance(checked, RequestFailure):
+        assert checked.kind == "opt_out"
+        assert set(signal_names(checked.detail)) <= SIGNALS.keys()
 
 
 @given(JSON, st.binary(max_size=100))

@@ -47,7 +47,7 @@ URLS = st.builds("http://a.example/{}".format, VALUES)
 
 
 @given(FILES, URLS)
-def test_any_file_has_a_verdict_and_a_bounded_delay(body, url):
+def test_any_file_has_an_answer_and_a_bounded_delay(body, url):
     try:
         wire = request_url(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Everything that goes wrong on the web, through the download stage: the kind, the verdict, the
+"""Everything that goes wrong on the web, through the download stage: the kind, the outcome, the
 number of requests, and the bytes of what is good."""
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def test_exactly_the_good_images_arrive_byte_for_byte(done):
     assert got == want
 
 
-def test_every_failure_is_in_the_log_once_with_its_kind_and_verdict(done):
+def test_every_failure_is_in_the_log_once_with_its_kind_and_outcome(done):
     _, dataset, by_url = done
     lines = list(read_jsonl(dataset.failure_log))
     assert {line["url"]: line["kind"] for line in lines} == {

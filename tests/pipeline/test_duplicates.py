@@ -72,7 +72,7 @@ def test_the_walk_equals_the_definition(n: int, bits: int, detail: int) -> None:
         assert bits_between(prints.hashes[i], prints.hashes[named]) == found.bits[i]
 
 
-def test_images_left_out_of_the_order_are_not_judged() -> None:
+def test_images_left_out_of_the_order_are_not_compared() -> None:
     prints = PerceptualHashes(np.zeros(4, np.uint64), np.zeros((4, 4), np.uint64))
     found = near_duplicates(prints, np.array([2, 3]), DuplicateThresholds(3, 0))
     assert found.duplicate_of.tolist() == [-1, -1, -1, 2]

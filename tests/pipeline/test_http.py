@@ -52,7 +52,7 @@ def test_pages_fail_by_the_same_table(pages):
     assert kinds == {row.path: row.kind for row in ROWS if row.path in outcomes}
 
 
-def test_the_verdict_comes_with_the_kind_and_good_bodies_are_whole(pages):
+def test_the_outcome_comes_with_the_kind_and_good_bodies_are_whole(pages):
     _, outcomes = pages
     for row in ROWS:
         outcome = outcomes.get(row.path)

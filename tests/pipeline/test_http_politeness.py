@@ -1,4 +1,4 @@
-"""The gate, the backoff and the judging of answers: pure functions of the time handed in."""
+"""The gate, the backoff and the checks of answers: pure functions of the time handed in."""
 
 from __future__ import annotations
 
@@ -200,13 +200,13 @@ def test_an_opt_out_counts_only_where_the_recipe_honours_it_and_not_for_robots_t
 
 @pytest.mark.parametrize("status", range(100, 600))
 def test_every_status_is_good_or_has_a_kind(status):
-    judged = check_response(Politeness(), answer(status))
+    checked = check_response(Politeness(), answer(status))
     if 200 <= status < 300 or status in (301, 302, 303, 304, 307, 308):
-        assert isinstance(judged, RawResponse)
+        assert isinstance(checked, RawResponse)
     else:
-        assert judged.kind in FAILURE_KINDS
-        assert judged.status == status
-        assert kind_of_status(status) == judged.kind
+        assert checked.kind in FAILURE_KINDS
+        assert checked.status == status
+        assert kind_of_status(status) == checked.kind
 
 
 def test_an_encoding_that_is_unknown_or_broken_is_a_failure():
@@ -296,12 +296,12 @@ def test_the_clock_is_of_the_request_not_of_the_socket():
     assert pace.timeout_kind(60.1) == "total_timeout"
 
     dripping = TransferTimeouts(polite, 0)
-    verdicts = []
+    outcomes = []
     for second in range(1, 30):
         dripping.received(50, second)
-        verdicts.append(dripping.timeout_kind(second))
-    assert verdicts[:9] == [None] * 9
-    assert "too_slow" in verdicts
+        outcomes.append(dripping.timeout_kind(second))
+    assert outcomes[:9] == [None] * 9
+    assert "too_slow" in outcomes
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.contract import UserError
+from pipeline.contract import UserError, parse_config
 from tests.helpers.training_runs import read_run
 from training.catalogue import gflop_per_image, network_cost
+from training.config import Config
 from training.data import Batch
 from training.networks import ImageShape
-from training.optimizer import steps_of
+from training.optimizer import step_kind, steps_of
 from training.options.algorithm import BlockOptions
 from training.options.resolve import resolve
 from training.planning.forecast import lazy_cycle
@@ -77,6 +78,21 @@ def test_steps_of_each_network() -> None:
     assert [steps_of("d", blocks, n) for n in range(8)] == [0, 1, 2, 3, 3, 3, 4, 5]
     assert [steps_of("g", blocks, n) for n in range(8)] == [0, 0, 0, 0, 1, 2, 2, 2]
     assert steps_of("g", BlockOptions(), 7) == 7
+
+
+def test_steps_of_a_kind_have_the_same_penalties_and_networks() -> None:
+    def kinds(**options: Any) -> str:
+        config = parse_config(Config, options, "test")
+        return " ".join(
+            "".join(name for name, on in zip("rpd", step_kind(config, steps), strict=True) if on)
+            for steps in range(7)
+        )
+
+    assert kinds() == "r r r r r r r"
+    assert kinds(loss={"r1": 1, "interval": 3}) == "r   r   r"
+    lazy = {"r1": 1, "interval": 3, "path_length": 2, "path_interval": 2}
+    assert kinds(loss=lazy) == "rp  p r p  rp"
+    assert kinds(blocks={"d_steps": 3, "g_steps": 2}) == "rd rd rd r r rd rd"
 
 
 def test_the_cost_of_an_image_is_that_of_its_block() -> None:

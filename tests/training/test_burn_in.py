@@ -68,10 +68,10 @@ def test_rates_and_second_moments_follow(seen: int, share: float) -> None:
     state, step = started(TABLE, seen)
     shown(step)
     lr = 0.25 + 0.75 * share
-    generator, judge = state.g_optimizer.param_groups[0], state.d_optimizer.param_groups[0]
+    generator, discriminator = state.g_optimizer.param_groups[0], state.d_optimizer.param_groups[0]
     assert generator["lr"] == pytest.approx(1e-3 * lr)
-    assert judge["lr"] == pytest.approx(2e-3 * lr * (1 - seen / 64))
-    for group in (generator, judge):
+    assert discriminator["lr"] == pytest.approx(2e-3 * lr * (1 - seen / 64))
+    for group in (generator, discriminator):
         assert group["betas"] == pytest.approx((0.5, 0.99 - 0.09 * share))
 
 

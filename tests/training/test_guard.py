@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ class Poisoned(Step):
     """Spoils a weight once, after 200 images."""
 
     def __call__(self, batches: Any) -> Any:
-        facts = super().__call__(batches)
+        stats = super().__call__(batches)
         if self.state.seen == 200 and self.state.restarts == 0:
             with torch.no_grad():
                 next(self.state.generator.parameters()).fill_(float("nan"))
-        return facts
+        return stats
 
 
 def finite(values: dict[str, Any]) -> bool:
@@ -47,6 +48,46 @@ def test_nan_sets_the_run_back_and_it_goes_on(
     values, _ = checkpoint.load_newest(run / "checkpoints")
     assert values is not None
     assert values["state"]["restarts"] == 1
+
+
+def test_a_rollback_counts_no_time_twice(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    run, shards = tmp_path / "runs" / "poisoned", small_shards()
+    assert in_process(run, shards, "--total-kimg", "0.08") == 0
+
+    def seconds() -> float:
+        values, _ = checkpoint.load_newest(run / "checkpoints")
+        assert values is not None
+        return float(values["seconds"])
+
+    before = seconds()
+    monkeypatch.setattr(training.loop, "Step", Poisoned)
+    start = time.monotonic()
+    assert in_process(run, shards) == 0
+    assert before < seconds() <= before + time.monotonic() - start
+
+
+def test_an_error_while_weights_are_nan_saves_nothing(
+    tmp_path: Path, small_shards: Callable[..., Any], in_process: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    class Failing(Poisoned):
+        def __call__(self, batches: Any) -> Any:
+            if self.state.seen == 200:
+                raise RuntimeError("the device is lost")
+            return super().__call__(batches)
+
+    monkeypatch.setattr(training.loop, "Step", Failing)
+    run = tmp_path / "runs" / "lost"
+    options = ("--record.keep", "1", "--record.log_kimg", "1", "--record.checkpoint_kimg", "0.16")
+    with pytest.raises(RuntimeError, match="the device is lost"):
+        in_process(run, small_shards(), *options)
+    values, damaged = checkpoint.load_newest(run / "checkpoints")
+    assert values is not None
+    assert (values["state"]["seen"], damaged) == (160, [])
+    assert finite(values)
 
 
 def test_a_run_that_always_diverges_stops_with_remedies_and_a_good_state(

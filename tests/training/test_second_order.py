@@ -151,13 +151,15 @@ def test_a_penalty_costs_six_convolutions_a_layer() -> None:
     """Its forward pass; one backward pass, for the images alone; and for both of these a backward
     pass to images and weights. PyTorch's own second derivatives add one for each group, with
     filters as large as the images."""
-    judge = build_discriminator(
+    discriminator = build_discriminator(
         R3ganDiscriminator(widths=(16,), blocks=(1,)), ImageShape(16, 16, 3)
     )
-    layers = sum(isinstance(one, torch.nn.Conv2d) for one in judge.modules()) - 1  # without basis
+    layers = (
+        sum(isinstance(one, torch.nn.Conv2d) for one in discriminator.modules()) - 1
+    )  # without basis
     images, labels = torch.randn(2, 3, 16, 16), torch.zeros(2, dtype=torch.int64)
     with Convolutions() as seen:
-        penalty = squared_gradient(lambda some: judge(some, labels).logits, images)
+        penalty = squared_gradient(lambda some: discriminator(some, labels).logits, images)
         torch.autograd.backward(penalty)
     assert seen.large == 0
     assert layers * 4 <= seen.count <= layers * 6

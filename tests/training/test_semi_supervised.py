@@ -36,15 +36,15 @@ SHAPE = ImageShape(16, 16, 1, 4)
 def test_real_or_fake_and_which_label_are_one_softmax_over_k_plus_1() -> None:
     """Against a softmax over K + 1 answers whose last is always 0."""
     torch.manual_seed(0)
-    judge = build_discriminator(resolve("dcgan64", SMALL).discriminator, SHAPE)
-    verdict = judge(torch.randn(6, 1, 16, 16), torch.zeros(6, dtype=torch.int64))
-    assert verdict.classes is not None
-    every = torch.cat([verdict.classes, torch.zeros(6, 1)], dim=1)
+    discriminator = build_discriminator(resolve("dcgan64", SMALL).discriminator, SHAPE)
+    output = discriminator(torch.randn(6, 1, 16, 16), torch.zeros(6, dtype=torch.int64))
+    assert output.classes is not None
+    every = torch.cat([output.classes, torch.zeros(6, 1)], dim=1)
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
-    as_real = binary_cross_entropy_with_logits(verdict.logits, torch.ones(6))
-    named = labelled_loss(verdict.classes, labels)
+    as_real = binary_cross_entropy_with_logits(output.logits, torch.ones(6))
+    named = labelled_loss(output.classes, labels)
     torch.testing.assert_close(as_real + named, cross_entropy(every, labels))
-    as_fake = binary_cross_entropy_with_logits(verdict.logits, torch.zeros(6))
+    as_fake = binary_cross_entropy_with_logits(output.logits, torch.zeros(6))
     torch.testing.assert_close(as_fake, cross_entropy(every, torch.full((6,), 4)))
 
 
@@ -135,6 +135,8 @@ def test_probe_reports_the_head_on_images_whose_labels_it_never_saw(
     assert (found["taught"], found["held_out"], found["saw_labels"]) == (30, 35, False)
     assert 0 <= found["own_head"] <= 1
     assert any("the run's semi-supervised head" in row for row in table)
+    assert probe.main(["tiny", "--steps", "0", "--n", "10"]) == 2
+    assert "--n: no image with a label is left to test on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,10 @@ def test_the_mean_path_length_moves_by_its_decay() -> None:
 def test_r1_is_half_of_gamma_s_factor_by_autograd() -> None:
     config = configuration()
     torch.manual_seed(0)
-    judge = new_state(config, SHAPE, CPU).discriminator.double()
+    discriminator = new_state(config, SHAPE, CPU).discriminator.double()
     images, labels = torch.randn(4, 3, 16, 16).double(), torch.zeros(4, dtype=torch.int64)
-    found = squared_gradient(lambda x: judge(x, labels).logits, images)
-    jacobian = torch.autograd.functional.jacobian(lambda x: judge(x, labels).logits, images)
+    found = squared_gradient(lambda x: discriminator(x, labels).logits, images)
+    jacobian = torch.autograd.functional.jacobian(lambda x: discriminator(x, labels).logits, images)
     # the standard deviation over the batch lets each image change the others' logits
     summed = jacobian.sum(dim=0)
     expected = summed.square().sum(dim=(1, 2, 3)).mean() / 2

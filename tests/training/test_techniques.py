@@ -303,10 +303,10 @@ def test_penalties_reuse_the_pass_of_the_loss(options: dict[str, Any], passes: i
 
 def test_reused_penalties_are_those_of_a_pass_of_their_own() -> None:
     alone = World({"loss": {"r1": 1.0, "r2": 1.0}, "discriminator": {"norm": "none"}})
-    judge = copy.deepcopy(alone.state.discriminator)
+    discriminator = copy.deepcopy(alone.state.discriminator)
     found, labels = alone.step(), torch.zeros(8, dtype=torch.int64)
     for name, images in zip(("r1", "r2"), alone.saw, strict=False):
-        expected = squared_gradient(lambda x: judge(x, labels).mean_logit, images)
+        expected = squared_gradient(lambda x: discriminator(x, labels).mean_logit, images)
         torch.testing.assert_close(found[name], expected.detach())
 
 
@@ -402,10 +402,10 @@ def test_minibatch_stddev_is_the_formula() -> None:
 
 def test_minibatch_stddev_lets_the_discriminator_see_collapse() -> None:
     world = World({"discriminator": {"minibatch_stddev": 4, "norm": "none"}})
-    judge = world.state.discriminator
+    discriminator = world.state.discriminator
     images, labels = torch.randn(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64)
-    alike = judge(images[:1].repeat(4, 1, 1, 1), labels).logits[0]
-    among_others = judge(images, labels).logits[0]
+    alike = discriminator(images[:1].repeat(4, 1, 1, 1), labels).logits[0]
+    among_others = discriminator(images, labels).logits[0]
     assert alike != among_others
 
 
@@ -478,11 +478,13 @@ def test_classes_and_codes_are_learned() -> None:
          "discriminator": {"classifier": True, "norm": "none"},
          "d_optimizer": {"lr": 2e-3}, "g_optimizer": {"lr": 2e-3}, "batch": 32}
     )  # fmt: skip
-    judge = world.state.discriminator.state_dict()
-    before = {name: judge[f"head.{name}.weight"].clone() for name in ("coder", "classifier")}
+    discriminator = world.state.discriminator.state_dict()
+    before = {
+        name: discriminator[f"head.{name}.weight"].clone() for name in ("coder", "classifier")
+    }
     first = world.step()
     for name, weight in before.items():  # the discriminator's own step trains its guesses
-        assert not torch.equal(judge[f"head.{name}.weight"], weight)
+        assert not torch.equal(discriminator[f"head.{name}.weight"], weight)
     assert first["class_d"].item() == pytest.approx(2 * math.log(4), rel=0.05)
     last = world.step(60)
     assert last["class_d"] < 0.7 * first["class_d"]

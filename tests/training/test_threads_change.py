@@ -116,17 +116,3 @@ def test_a_run_that_was_recorded_with_a_number_by_an_earlier_version_keeps_it(
     (run / "config.json").write_text(json.dumps(described))
     assert in_process(run, shards, *LONG) == 0
     assert torch.get_num_threads() == 1
-
-
-def test_steps_of_a_kind_are_those_with_the_same_penalties() -> None:
-    from pipeline.contract import parse_config
-    from training.config import Config
-
-    def kinds(**loss: Any) -> list[int]:
-        live = LiveThreads(parse_config(Config, {"loss": loss}, "test"), 2)
-        return [live.kind(steps) for steps in range(7)]
-
-    assert kinds() == [0] * 7
-    assert kinds(r1=1) == [1] * 7
-    assert kinds(r1=1, interval=3) == [1, 0, 0, 1, 0, 0, 1]
-    assert kinds(r1=1, interval=3, path_length=2, path_interval=2) == [3, 0, 2, 1, 2, 0, 3]

@@ -10,6 +10,7 @@ from enum import Enum, IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from training.config import crossed
 from training.monitoring.history import Row
 
 if TYPE_CHECKING:
@@ -42,12 +43,6 @@ class Diverged(Exception):
     """A loss, a gradient or a weight is no longer finite; the text names it."""
 
 
-def crossed(before: int, after: int, every_kimg: float) -> bool:
-    """Return True if a multiple of `every_kimg` thousand lies in (before, after]."""
-    every = every_kimg * 1000
-    return int(after / every) > int(before / every)
-
-
 _KINDS = 4
 """Kinds of work that share `record.time_share`: grids, checkpoints, reports, evaluations."""
 _LONGEST = 300.0
@@ -57,15 +52,15 @@ _LONGEST = 300.0
 class Cadence:
     """When work of one kind is due: at multiples of `every_kimg` thousand images (0: never), but
     not while it would take more than its part of `record.time_share`, or within `least` seconds of
-    the last. If the last multiple was left out, it is due after the last step.
+    the last. If the last multiple was left out (`is_owed`), it is due after the last step.
 
     All processes agree on it through the loop: the clock of the main one decides.
     """
 
     def __init__(self, loop: Loop, kind: str, every_kimg: float, least: float = 0.0) -> None:
-        self.is_due = False
+        self.is_due = self.is_owed = False
         self._loop, self.kind, self._every, self._least = loop, kind, every_kimg, least
-        self._seconds, self._ended, self._is_owed = 0.0, -math.inf, False
+        self._seconds, self._ended = 0.0, -math.inf
         loop.cadences.append(self)
 
     def is_early(self) -> bool:
@@ -78,10 +73,10 @@ class Cadence:
     def decide(self, early: bool) -> None:
         """Set `is_due` for the end of the step just taken."""
         loop, is_last = self._loop, self._loop.state.seen >= self._loop.total
-        reached = self._every > 0 and crossed(loop.seen_before, loop.state.seen, self._every)
-        self._is_owed = self._is_owed or reached
-        self.is_due = self._is_owed if is_last else reached and not early
-        self._is_owed = self._is_owed and not self.is_due
+        reached = crossed(loop.seen_before, loop.state.seen, self._every)
+        self.is_owed = self.is_owed or reached
+        self.is_due = self.is_owed if is_last else reached and not early
+        self.is_owed = self.is_owed and not self.is_due
 
     @contextmanager
     def timed(self) -> Iterator[None]:

@@ -82,7 +82,7 @@ class CheckpointsCallback(Callback):
         while loop.writer.has_jobs:
             with suppress(Exception):  # perhaps the one that ends the run
                 loop.writer.finish()
-        if loop.state.seen > self.saved_seen:
+        if loop.state.seen > self.saved_seen and loop.state.is_finite():
             self._take()
             loop.writer.finish("checkpoint")
 

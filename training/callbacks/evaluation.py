@@ -25,17 +25,25 @@ class EvaluationCallback(Callback):
         self._cadence = Cadence(loop, "evaluation", loop.config.evaluate.kimg)
 
     def on_start(self) -> None:
+        rows, seen = self.loop.history.rows, self.loop.state.seen
+        self._cadence.is_owed = self.evaluator.is_due(rows, seen)
         if self.loop.ranks.is_main:
             prepare_or_warn(self._prepare, self.loop.display.message)
 
     def _prepare(self) -> None:
         loop = self.loop
         self.evaluator.prepare(
-            loop.state.seen, loop.total, loop.display.message, lambda: loop.stop_signal.requested
-        )
+            loop.history.rows, loop.total, loop.display.message,
+            lambda: loop.stop_signal.requested,
+        )  # fmt: skip
         row = loop.history.rows[-1] if loop.history.rows else {}
-        if row.get("seen") == loop.state.seen and self._is_best(row):
-            # a kill came between saving and keeping
+        kept = best_checkpoint.best(loop.run_files.checkpoints)
+        if (
+            row.get("seen") == loop.state.seen
+            and self.evaluator.limit is not None
+            and (kept is None or kept.criterion == self.evaluator.criterion)
+            and self._is_best(row)
+        ):  # a kill came between saving and keeping
             loop.on_main_process(lambda: self._warn_unless(self._keep(row, loop.state.seen)))
         loop.reset_timers()
 

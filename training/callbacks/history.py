@@ -7,7 +7,8 @@ import time
 
 import torch
 
-from training.callbacks.base import Callback, Diverged, crossed
+from training.callbacks.base import Callback, Diverged
+from training.config import crossed
 from training.monitoring.history import Row
 
 

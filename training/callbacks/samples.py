@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class SamplesCallback(Callback):
-    """Draws the same latents and labels every time, with the EMA generator; where images are
-    translated, the same first images of both sets, their translations, and those translated back.
-    """
+    """Writes grids of the same latents and labels every time, by the EMA generator; where images
+    are translated, the same first images of both sets, their translations, and those translated
+    back."""
 
     seconds = 0.0
     """How long it took to generate and to write the last grid."""
@@ -42,7 +42,7 @@ class SamplesCallback(Callback):
         if loop.source.second is not None and loop.ranks.is_main:
             self.images = first_images(loop.source, count, loop.config)
         if loop.state.seen == 0:
-            loop.on_main_process(self._draw)
+            loop.on_main_process(self._write_grid)
 
     @property
     def is_due(self) -> bool:
@@ -51,14 +51,14 @@ class SamplesCallback(Callback):
 
     def after_step(self) -> None:
         if self.is_due:
-            self.loop.on_main_process(self._draw)
+            self.loop.on_main_process(self._write_grid)
 
     def on_end(self, reason: EndReason) -> None:
         if reason is EndReason.HOURS:
-            self.loop.on_main_process(self._draw)
+            self.loop.on_main_process(self._write_grid)
             self.loop.finish_writing()
 
-    def _draw(self) -> None:
+    def _write_grid(self) -> None:
         """Generate the grid, and let a thread write it."""
         loop, seen, start = self.loop, self.loop.state.seen, time.monotonic()
         path = loop.run_files.samples / f"{seen:010d}.png"

@@ -64,6 +64,7 @@ class EvaluationResult:
     dataset: str
     digest: str
     size: tuple[int, int]
+    channels: int
     samples: int
     real: int
     estimates: dict[str, Estimate]
@@ -73,7 +74,9 @@ class EvaluationResult:
     @property
     def comparison_key(self) -> tuple[Any, ...]:
         """Results with different keys must not be compared."""
-        return self.digest, self.size, self.real, self.background
+        return (
+            self.digest, self.size, self.channels, self.samples, self.real, self.background,
+        )  # fmt: skip
 
 
 def display_names(runs: Sequence[str]) -> list[str]:
@@ -136,8 +139,11 @@ def _require_images(name: str, trained: TrainedGenerator, source: ShardDataset) 
             f"{trained.set_names[0]}: only {trained.dataset['samples']} images to translate; at "
             f"least {MIN_IMAGES}"
         )
-    if source.classes < trained.classes and not trained.is_translator:
-        raise UserError(f"{source.index.name}: has fewer labels than the run {name}")
+    if trained.is_translator or source.classes == trained.classes:
+        return
+    if trained.conditional or source.classes < trained.classes:
+        kind = "fewer" if source.classes < trained.classes else "more"
+        raise UserError(f"{source.index.name}: has {kind} labels than the run {name}")
 
 
 def _real(source: ShardDataset, network: FeatureNetwork, plan: ComparisonOptions) -> RealFeatures:
@@ -150,7 +156,7 @@ def _evaluate(
     trained: TrainedGenerator,
     source: ShardDataset,
     real: RealFeatures,
-    side: FeatureSet,
+    real_set: FeatureSet,
     network: FeatureNetwork,
     plan: ComparisonOptions,
 ) -> EvaluationResult:
@@ -170,7 +176,7 @@ def _evaluate(
     fakes = FeatureSet(features, network.logits, network.splits)
     found = {
         full_name(plain, network.name): value
-        for plain, value in estimate(side, fakes, plan.seed).items()
+        for plain, value in estimate(real_set, fakes, plan.seed).items()
     }
     if plan.paths:
         lite0, behind = load_lite0(device), color_values(plan.background).to(device)
@@ -189,8 +195,9 @@ def _evaluate(
     size = source.width, source.height
     run = find_run(parse_run_spec(name)[0])
     return EvaluationResult(
-        name, trained.seen, source.index.name, source.index.digest, size, len(features), len(side),
-        found, _history(run, list(found)), plan.background if source.channels == 4 else "",
+        name, trained.seen, source.index.name, source.index.digest, size, source.channels,
+        len(features), len(real_set), found, _history(run, list(found)),
+        plan.background if source.channels == 4 else "",
     )  # fmt: skip
 
 
@@ -207,8 +214,8 @@ def result_to_json(result: EvaluationResult) -> dict[str, Any]:
     """Return a result as JSON values."""
     return {
         "run": result.run, "seen": result.seen, "dataset": result.dataset,
-        "digest": result.digest, "size": list(result.size), "samples": result.samples,
-        "real": result.real,
+        "digest": result.digest, "size": list(result.size),
+        "channels": result.channels, "samples": result.samples, "real": result.real,
         **({"background": result.background} if result.background else {}),
         "metrics": {name: vars(value) for name, value in result.estimates.items()},
     }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from pipeline.contract import UserError
-from training.config import Config
+from training.config import Config, crossed
 from training.machine.distributed import Distributed
 from training.metrics.fake import fake_features, translated_features
 from training.metrics.feature_networks import (
@@ -37,7 +37,7 @@ class EvaluationCancelled(Exception):
 class _RealReference:
     network: FeatureNetwork
     real: RealFeatures
-    side: FeatureSet
+    features: FeatureSet
     usual: dict[str, float]
 
 
@@ -60,20 +60,22 @@ class Evaluator:
         self.metric = full_name(config.evaluate.metric, self._network)
         self._ready: _RealReference | None = None
 
-    def is_due(self, before: int, after: int) -> bool:
-        """Return True if an evaluation is due after the step from `before` to `after` images."""
-        every = self.config.evaluate.kimg * 1000
-        return bool(every) and int(after / every) > int(before / every)
+    def is_due(self, rows: Sequence[dict[str, Any]], total: int) -> bool:
+        """Return True if an evaluation is due after the newest one in a run's `rows`, up to `total`
+        images."""
+        return crossed(self.newest(rows).get("seen", 0), total, self.config.evaluate.kimg)
 
-    def prepare(self, seen: int, total: int, say: Callable[[str], None], asked: Any) -> None:
-        """Read the real images, if an evaluation is due.
+    def prepare(
+        self, rows: Sequence[dict[str, Any]], total: int, say: Callable[[str], None], asked: Any
+    ) -> None:
+        """Read the real images, if an evaluation is due in a run with these `rows`.
 
         Raises:
             EvaluationCancelled: `asked()` returned True meanwhile.
             UserError: a shard cannot be read, or the feature network is not available.
         """
         options = self.config.evaluate
-        if not self.is_due(seen, total):
+        if not self.is_due(rows, total):
             return
         count = min(options.real or self.source.index.nsamples, self.source.index.nsamples)
         if count < 2 * MIN_IMAGES:
@@ -94,15 +96,15 @@ class Evaluator:
         if self._first is not self.source:
             reading = sample_options(self.source, reading)
         real = real_features(self.source, network, count, reading, self.ranks, progress)
-        side = FeatureSet(real.features, network.logits, network.splits)
-        usual, held = baseline(side, self._samples, self.config.seed)
+        features = FeatureSet(real.features, network.logits, network.splits)
+        usual, held = baseline(features, self._samples, self.config.seed)
         self._ready = _RealReference(
-            network, real, side, {name: mean for name, (mean, _) in usual.items()}
+            network, real, features, {name: mean for name, (mean, _) in usual.items()}
         )
         over = f", over {options.background}" if self.source.channels == 4 else ""
         say(
             f"evaluations every {options.kimg:g} kimg: {self._samples} samples against "
-            f"{len(side)} real images{over}; {held} real images against the others: "
+            f"{len(features)} real images{over}; {held} real images against the others: "
             f"{self._words(self._ready.usual)} ({time.monotonic() - start:.0f} s)"
         )
 
@@ -123,19 +125,19 @@ class Evaluator:
                 self.device, config.seed,
             )  # fmt: skip
         fakes = FeatureSet(features, ready.network.logits, ready.network.splits)
-        found = compute_metrics(ready.side, fakes)
+        found = compute_metrics(ready.features, fakes)
         return {full_name(name, self._network): round(value, 8) for name, value in found.items()}
 
     @property
     def criterion(self) -> str:
         """The criterion of the best checkpoint; only values of the same criterion are compared."""
-        count = len(self._ready.side) if self._ready else 0
+        count = len(self._ready.features) if self._ready else 0
         over = f" over {self.config.evaluate.background}" if self.source.channels == 4 else ""
         return f"{self.metric} of {self._samples} samples against {count}{over}"
 
-    def format_summary(self, facts: dict[str, float]) -> str:
+    def format_summary(self, metrics: dict[str, float]) -> str:
         """Return the most important metrics as text."""
-        plain = {name.removesuffix(f"_{self._network}"): value for name, value in facts.items()}
+        plain = {name.removesuffix(f"_{self._network}"): value for name, value in metrics.items()}
         return self._words(plain)
 
     def _words(self, found: dict[str, float]) -> str:
@@ -151,7 +153,7 @@ class Evaluator:
         short = self.config.evaluate.metric.upper()
         return f"{short} {row[self.config.evaluate.metric]:.4g}" if row else ""
 
-    def newest(self, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    def newest(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Return the metrics of the newest evaluation in a run's rows by their short names, and
         `seen`; empty if there is none."""
         if not self.config.evaluate.kimg:

@@ -75,15 +75,22 @@ def caveats(results: Sequence[EvaluationResult]) -> list[str]:
         for name, result in zip(_names(results), results, strict=True)
     ]
     if len({result.comparison_key for result in results}) > 1:
-        lines.append("warning: real images or sizes differ: these columns cannot be compared")
-    held = {found.baseline_n for result in results for found in result.estimates.values()}
-    fewer = [count for count in held if count is not None and count < results[0].samples]
+        lines.append(
+            "warning: real images, sizes, colours or numbers of samples differ: these columns "
+            "cannot be compared"
+        )
+    fewer = [
+        found.baseline_n
+        for result in results
+        for found in result.estimates.values()
+        if found.baseline_n is not None and found.baseline_n < result.samples
+    ]
     if fewer:
         lines.append(
             f"warning: there are too few real images to hold out as many as there are samples; the "
             f"baseline uses {min(fewer)}, so its bias is larger than that of the runs"
         )
-    if results[0].samples < 1000:
+    if min(result.samples for result in results) < 1000:
         lines.append(
             "warning: with fewer than 1000 samples, rely on the kernel distance rather than on the "
             "Fréchet distance"

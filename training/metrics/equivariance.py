@@ -78,22 +78,22 @@ def equivariance(
     random = np.random.default_rng(derive(seed, "shifts and rotations"))
     errors: dict[str, list[tuple[float, float]]] = {"eq_t": [], "eq_r": []}
 
-    def draw(start: int, matrix: Tensor) -> Tensor:
+    def generate(start: int, matrix: Tensor) -> Tensor:
         some = slice(start, start + _BATCH)
         with _transformed(transform, matrix), isolated_rng(derive(seed, "noise", start), device):
             images: Tensor = generator(latents[some], which[some])
         return images.cpu().double()
 
     for start in range(0, count, _BATCH):
-        before = draw(start, torch.eye(3))
+        before = generate(start, torch.eye(3))
         height, width = before.shape[2:]
         steps = [round(random.uniform(-1, 1) * _LARGEST_SHIFT * side) for side in (width, height)]
         matrix = torch.eye(3)
         matrix[:2, 2] = torch.tensor([-steps[0] / width, -steps[1] / height])
         wanted, inside = shifted(before, steps[0], steps[1])
-        errors["eq_t"].append(_error(draw(start, matrix), wanted, inside))
+        errors["eq_t"].append(_error(generate(start, matrix), wanted, inside))
         angle = random.uniform(-math.pi, math.pi)
-        turned = draw(start, rotation(-angle))
+        turned = generate(start, rotation(-angle))
         wanted, inside = rotated(before, angle)
         found, also_inside = limited_like_rotated(turned, angle)
         errors["eq_r"].append(_error(found, wanted, inside & also_inside))

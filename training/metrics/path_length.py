@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.latent.space import StyleGenerator
 from training.metrics.fake import draw_inputs, isolated_rng
 from training.networks import Generator
 from training.seeds import derive
@@ -26,14 +26,6 @@ _CUT = 1.0
 """Percentage of the shortest and of the longest paths that are excluded, as published."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
-
-
-@runtime_checkable
-class StyleGenerator(Protocol):
-    """A generator in two parts: latents and labels → ws (n, num_ws, w_dim) → images."""
-
-    def mapping(self, latents: Tensor, labels: Tensor) -> Tensor: ...
-    def synthesis(self, ws: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)

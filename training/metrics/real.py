@@ -35,9 +35,9 @@ class RealFeatures:
 
 def cache_path(source: ShardDataset, network: FeatureNetwork, count: int) -> Path:
     """Return the file of the features of a dataset's first `count` images:
-    `data/NAME/features/…`, with the dataset's digest, the image size and the network in its
-    name."""
-    size = f"{source.width}x{source.height}"
+    `data/NAME/features/…`, with the dataset's digest, the images' width, height and channels, and
+    the network in its name."""
+    size = f"{source.width}x{source.height}x{source.channels}"
     fitted = f"-{source.fit}" if source.fit else ""
     name = f"{network.identity}-{source.index.digest[:16]}-{size}{fitted}-{count}.npz"
     return DatasetPaths(source.index.name).data_dir / "features" / name

@@ -168,13 +168,13 @@ def estimate(real: FeatureSet, fake: FeatureSet, seed: int = 0) -> dict[str, Est
     }  # fmt: skip
 
 
-def full_name(measure: str, network: str) -> str:
+def full_name(metric: str, network: str) -> str:
     """Return the name of a metric with the name of the feature network.
 
     With the standard Inception, the names are those of the literature: fid, kid, is, mifid.
     """
     if network == "inception":
         return {"fd": "fid", "kid": "kid", "is": "is", "mifid": "mifid"}.get(
-            measure, f"{measure}_inception"
+            metric, f"{metric}_inception"
         )
-    return f"{measure}_{network}"
+    return f"{metric}_{network}"

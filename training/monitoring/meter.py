@@ -22,10 +22,10 @@ class Meter:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int | Tensor] = {}
 
-    def add(self, facts: dict[str, Tensor], counts: Mapping[str, Tensor] = _ALL_COUNT) -> None:
+    def add(self, stats: dict[str, Tensor], counts: Mapping[str, Tensor] = _ALL_COUNT) -> None:
         """Add the stats of a step. `counts` are the 0 (then the stat is 0) or 1 of some of them;
         the others count."""
-        for name, value in facts.items():
+        for name, value in stats.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + counts.get(name, 1)
 

@@ -84,7 +84,7 @@ def discriminator_guesses(recent: Sequence[Row], earlier: Sequence[Row]) -> Alar
         "chance",
         f"the discriminator only guesses ({fmean(now):.0%} of real images score above fakes), so "
         "the generator learns from noise and its images may get worse: evaluate "
-        "(python -m training.evaluate) and take the best checkpoint, or go on with a stronger "
+        "(python -m training.evaluate) and take the best checkpoint, or continue with a stronger "
         "discriminator (--discriminator.width, a higher --d_optimizer.lr, a lower --loss.r1, less "
         "augmentation)",
         (),

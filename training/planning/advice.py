@@ -106,7 +106,7 @@ def speed_remark(config: Config, seconds_per_kimg: float, seen: int, until: floa
     advice = (
         f"with --hours {took / 3600:.2g} they would fall to the end"
         if seconds_per_kimg > planned
-        else "after that, training goes on at the last rates"
+        else "after that, training continues at the last rates"
     )
     return (
         f"auto: {seconds_per_kimg:.3g} s/kimg were measured, {planned:.3g} were planned; the "

@@ -69,22 +69,22 @@ def _drawn(
 
 _HALF_WIDTH = {"generator.width": "16", "discriminator.pixel_width": "16"}
 AUTO_TABLE = (
-    _projected("cpu", 0.0, 64, 16, 128, 16, 3e-3, 180, "25 s of one core a thousand images"),
+    _projected("cpu", 0.0, 64, 16, 128, 16, 3e-3, 180, "25 s of one core per thousand images"),
     _projected("cpu", 1.0, 128, 16, 128, 16, 3e-3, 135, "1.3 times the time at 64 px"),
     _projected("cpu", 6.0, 64, 32, 128, 16, 2e-3, 90, "40 s of one core, by the parts' times"),
     _projected("cpu", 6.0, 128, 32, 128, 16, 2e-3, 40, "not measured"),
     _projected("cpu", 24.0, 128, 32, 128, 16, 1e-3, 40, "not measured"),
-    _drawn(0.0, 64, 1300, "4.1 s of one core a thousand images", PIXELS),
+    _drawn(0.0, 64, 1300, "4.1 s of one core per thousand images", PIXELS),
     _drawn(
-        0.25, 64, 420, "4.1 s of one core a thousand images, 26 s with frozen features",
+        0.25, 64, 420, "4.1 s of one core per thousand images, 26 s with frozen features",
         alone=0.81,
     ),
     _drawn(
-        2.0, 128, 180, "12 s of one core a thousand images, 45 s with frozen features",
+        2.0, 128, 180, "12 s of one core per thousand images, 45 s with frozen features",
         settings=_HALF_WIDTH, alone=0.71,
     ),
     _drawn(
-        8.0, 128, 130, "30 s of a busy core a thousand images, 88 s with frozen features",
+        8.0, 128, 130, "30 s of a busy core per thousand images, 88 s with frozen features",
         alone=0.65,
     ),
     _projected("mps", 0.0, 64, 32, 128, 32, 5e-4, 400, "not measured"),

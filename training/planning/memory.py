@@ -30,7 +30,7 @@ _PROGRAM = 800 << 20
 """Approximate memory of the interpreter and PyTorch on the CPU, if the system does not report
 it."""
 _BATCHES = (4, 8)
-_DRAWN = 64
+_GENERATED_AT_ONCE = 64
 """Maximum number of images that are generated at once for a grid."""
 _RECORDS = 100 << 20
 """Approximate memory of prefetching, history, report and libraries, measured."""
@@ -194,7 +194,7 @@ def optimizer_tensors(state: State) -> list[Tensor]:
 def _grid_bytes(state: State, config: Config, shape: ImageShape) -> int:
     """Return the maximum of live bytes while a grid of samples is generated."""
     device = next(state.generator.parameters()).device
-    count = min(config.record.grid, _DRAWN)
+    count = min(config.record.grid, _GENERATED_AT_ONCE)
     average = state.g_ema.eval()
 
     def course(size: int) -> Course:

@@ -9,12 +9,13 @@ from training.machine.disk import free_bytes
 from training.runs import Run
 
 
-def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
+def refuse_full_disk(run: Run, config: Config, size: int, keeps_best: bool) -> None:
     """Raise if the next two checkpoints of a run, of about `size` bytes each, do not fit on the
     disk.
 
-    A new checkpoint is written beside the newest one, and beside the best one if evaluations are
-    due. Existing checkpoints count, and so does the space that older ones would free.
+    A new checkpoint is written beside the newest one, and beside the best one if it `keeps_best`,
+    as evaluations are due. Existing checkpoints count, and so does the space that older ones would
+    free.
 
     Raises:
         UserError: they do not fit; the message states needed and free space and contains
@@ -24,7 +25,6 @@ def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
     there = checkpoint.list_checkpoints(folder)
     size = max([size, *(saved.bytes for saved in there[:1])])
     best = best_checkpoint.best(folder)
-    keeps_best = is_evaluated(config, seen)
     kept = {saved.data_path.stat().st_ino for saved in there[:1] if saved.data_path.exists()}
     if best is not None and keeps_best:
         kept.add(best.saved.data_path.stat().st_ino)
@@ -40,9 +40,3 @@ def refuse_full_disk(run: Run, config: Config, size: int, seen: int) -> None:
         f"{format_bytes(need)} of disk, {format_bytes(free)} are free; free some, or give a "
         f"--run on another disk or a smaller network{less}"
     )
-
-
-def is_evaluated(config: Config, seen: int) -> bool:
-    """Return True if an evaluation is still due for a run that has seen this many images."""
-    every = config.evaluate.kimg * 1000
-    return bool(every) and int(config.total_kimg * 1000 / every) > int(seen / every)

@@ -14,14 +14,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 import torch
 
 from training.config import Config
-from training.optimizer import is_due
+from training.optimizer import step_kind
 from training.planning.threads import candidates, choose_threads, seconds
 
 SLOW = 1.35
@@ -57,7 +57,7 @@ class ThreadTuner:
         most: number of available threads.
         now: the time in seconds, as in all calls.
 
-    Steps are compared with steps of their kind (whether a penalty was due), so periodic actions do
+    Steps are compared with steps of their kind (`step_kind`), so periodic actions do
     not look like a busy machine; pauses between steps are ignored.
     """
 
@@ -70,13 +70,13 @@ class ThreadTuner:
 
     def _start(self) -> None:
         """Forget the step times of another number of threads."""
-        self._recent: dict[int, deque[float]] = {}
-        self._usual: dict[int, float] = {}
-        self._old: dict[int, float] = {}
-        self._window: deque[tuple[int, float]] = deque()
+        self._recent: dict[Hashable, deque[float]] = {}
+        self._usual: dict[Hashable, float] = {}
+        self._old: dict[Hashable, float] = {}
+        self._window: deque[tuple[Hashable, float]] = deque()
         self._seconds, self._skip = 0.0, WARM
 
-    def observe(self, kind: int, took: float, now: float) -> Advice:
+    def observe(self, kind: Hashable, took: float, now: float) -> Advice:
         """Record a step of this kind and its duration in seconds."""
         if self._skip:
             self._skip -= 1
@@ -95,7 +95,7 @@ class ThreadTuner:
         worth = not sure or self.slowdown() >= SLOW
         return Advice.MEASURE if worth else Advice.KEEP
 
-    def _add(self, kind: int, took: float) -> None:
+    def _add(self, kind: Hashable, took: float) -> None:
         self._window.append((kind, took))
         self._seconds += took
         while len(self._window) > FEWEST and self._seconds - self._window[0][1] >= WINDOW:
@@ -110,7 +110,7 @@ class ThreadTuner:
         """Return how many times as long as usual the newest steps took; 1 while unknown."""
         return self._compared(self._usual)
 
-    def _compared(self, usual: Mapping[int, float]) -> float:
+    def _compared(self, usual: Mapping[Hashable, float]) -> float:
         ratios = [took / usual[kind] for kind, took in self._window if usual.get(kind)]
         return statistics.median(ratios) if ratios else 1.0
 
@@ -172,17 +172,8 @@ class LiveThreads:
         clock: Callable[[], float] = time.monotonic,
         measure: Callable[[int], float] = seconds,
     ) -> None:
-        self._loss, self._clock, self._measure = config.loss, clock, measure
-        self._penalised = bool(config.loss.gp or config.loss.dragan or config.loss.r1
-                               or config.loss.r2)  # fmt: skip
+        self._config, self._clock, self._measure = config, clock, measure
         self._tuner = ThreadTuner(torch.get_num_threads(), most, clock())
-
-    def kind(self, steps: int) -> int:
-        """Return what happens in the step after `steps` others."""
-        loss = self._loss
-        penalty = self._penalised and is_due(steps, loss.interval)
-        path = bool(loss.path_length) and is_due(steps, loss.path_interval)
-        return int(penalty) + 2 * int(path)
 
     def after_step(self, steps: int, took: float) -> Change | None:
         """Return the change after a step that took this many seconds, or None.
@@ -190,7 +181,7 @@ class LiveThreads:
         The caller has to set PyTorch's number of threads to `Change.threads`.
         """
         tuner, before = self._tuner, self._tuner.threads
-        advice = tuner.observe(self.kind(steps), took, self._clock())
+        advice = tuner.observe(step_kind(self._config, steps), took, self._clock())
         if advice is Advice.KEEP:
             return None
         if advice is Advice.UNDO:

@@ -118,11 +118,11 @@ class FigureMaker:
         """Generate the images of a generator's first latents (n, z_dim), new ones if `fresh`, and
         return a function that makes the figures of them; another thread may call it."""
         if self._make is None or fresh or time.monotonic() - self._at > EVERY_SECONDS:
-            self._make = cache(self._draw(space, latents, labels))
+            self._make = cache(self._figures(space, latents, labels))
             self._at = time.monotonic()
         return self._make
 
-    def _draw(
+    def _figures(
         self, space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor
     ) -> Callable[[], ReportFigures]:
         rows = interpolation(space, latents, labels)

@@ -178,7 +178,7 @@ def test_a_worker_that_is_ended_from_outside_is_one_line() -> None:
 # select and its features
 
 
-def test_select_passes_over_what_it_cannot_judge(
+def test_select_passes_over_what_it_cannot_measure(
     shop: Any, log: Any, three: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first_rejection = select_stage.first_rejection

@@ -307,11 +307,11 @@ def test_robots_txt_and_tdmrep_are_obeyed_in_every_encoding(encoding: str, end: 
 def test_a_rule_in_latin_1_holds_for_urls_of_the_same_bytes() -> None:
     text = "User-agent: *\nDisallow: /gr\u00f6\u00dfe/\nDisallow: /b/\n".encode("latin-1")
     robots = parse_robots(RawResponse(URL, 200, {}, text), "ShellGAN/0.1")
-    verdicts = {
+    allowed = {
         path: robots.why_disallowed(f"http://a.example{path}", "ShellGAN/0.1") is not None
         for path in ("/gr%F6%DFe/1.jpg", "/b/1.jpg", "/gr/1.jpg")
     }
-    assert verdicts == {"/gr%F6%DFe/1.jpg": True, "/b/1.jpg": True, "/gr/1.jpg": False}
+    assert allowed == {"/gr%F6%DFe/1.jpg": True, "/b/1.jpg": True, "/gr/1.jpg": False}
 
 
 @in_every_encoding

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from training import probe
-from training.evaluation import probing as transfer
+from training.evaluation import probing
 from training.evaluation.probing import LabelledImages
 from training.networks import ImageShape, build_discriminator
 from training.options.resolve import resolve
@@ -22,7 +22,7 @@ from training.streaming.shards import DamagedShard
 SHAPE = ImageShape(32, 32, 3, 2)
 
 
-def judge(seed: int = 0) -> Any:
+def discriminator(seed: int = 0) -> Any:
     torch.manual_seed(seed)
     options = {"discriminator.width": "4", "resolution": "32"}
     return build_discriminator(resolve("shells64", options).discriminator, SHAPE)
@@ -41,7 +41,7 @@ def test_logistic_regression_is_at_its_minimum() -> None:
     random = torch.Generator().manual_seed(1)
     inputs = torch.randn(60, 5, generator=random)
     labels = torch.randint(0, 3, (60,), generator=random)
-    layer = transfer.fit_linear(inputs, labels, 3, 0.1)
+    layer = probing.fit_linear(inputs, labels, 3, 0.1)
     weight, bias = (value.detach().double().numpy() for value in (layer.weight, layer.bias))
     x = inputs.double().numpy()
     odds = np.exp(x @ weight.T + bias)
@@ -51,27 +51,27 @@ def test_logistic_regression_is_at_its_minimum() -> None:
 
 
 def test_linear_probe_learns_what_features_show_and_nothing_from_noise() -> None:
-    network, taught, held = judge(), shades(80), shades(40)
-    assert transfer.linear_probe(network, taught, held, 2) > 0.9
+    network, taught, held = discriminator(), shades(80), shades(40)
+    assert probing.linear_probe(network, taught, held, 2) > 0.9
     random = torch.Generator().manual_seed(0)
     mixed = LabelledImages(taught.images, torch.randint(0, 2, (80,), generator=random))
     wrong = LabelledImages(held.images, torch.randint(0, 2, (40,), generator=random))
-    assert 0.2 < transfer.linear_probe(network, mixed, wrong, 2) < 0.8
+    assert 0.2 < probing.linear_probe(network, mixed, wrong, 2) < 0.8
 
 
 @pytest.mark.slow
 def test_whole_probe_learns_and_leaves_the_network_as_it_was() -> None:
-    network, taught, held = judge(), shades(64), shades(40)
+    network, taught, held = discriminator(), shades(64), shades(40)
     before = [weight.clone() for weight in network.state_dict().values()]
-    assert transfer.finetune_probe(network, taught, held, 2, 60, 0) > 0.9
+    assert probing.finetune_probe(network, taught, held, 2, 60, 0) > 0.9
     assert all(map(torch.equal, before, network.state_dict().values()))
 
 
 def test_split_keeps_every_sample_once() -> None:
-    taught, held = transfer.split(LabelledImages(torch.arange(50), torch.arange(50)), 0.2, 3)
+    taught, held = probing.split(LabelledImages(torch.arange(50), torch.arange(50)), 0.2, 3)
     assert len(held.labels) == 10
     assert sorted([*taught.labels.tolist(), *held.labels.tolist()]) == list(range(50))
-    again, _ = transfer.split(LabelledImages(torch.arange(50), torch.arange(50)), 0.2, 3)
+    again, _ = probing.split(LabelledImages(torch.arange(50), torch.arange(50)), 0.2, 3)
     assert torch.equal(taught.labels, again.labels)
 
 
@@ -126,7 +126,7 @@ def test_a_damaged_shard_is_named_without_an_option_of_another_command(
         shards.path(number).write_bytes(bytes(len(tar)))
     config = resolve("shells64", {"data.memory_gb": "0.1"})
     with pytest.raises(DamagedShard, match=r"its sha256 is not the index's$"):
-        transfer.read_all(open_shard_dataset(shards.manifest, 0), config, 10)
+        probing.read_all(open_shard_dataset(shards.manifest, 0), config, 10)
 
 
 def test_features_that_know_the_label_are_refused(

@@ -68,8 +68,8 @@ def test_each_network_has_the_derivative_of_algorithm_1(
         features = [d(images, labels).features for images in (real.detach(), rebuilt)]
         like = (features[0].detach() - features[1]).square().sum() / 16
     prior = kl_divergence(*posterior).mean()
-    judged = [d(images, labels).logits for images in (g(latents, labels), rebuilt)]
-    adversarial = softplus(-judged[0]).mean() + softplus(-judged[1]).mean()
+    scored = [d(images, labels).logits for images in (g(latents, labels), rebuilt)]
+    adversarial = softplus(-scored[0]).mean() + softplus(-scored[1]).mean()
     wanted = [
         torch.autograd.grad(loss, list(network.parameters()), retain_graph=True)
         for network, loss in ((g, 0.3 * like + adversarial), (e, 0.7 * prior + like))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from training.extractor import load_extractor
-from training.metrics.path_length import StyleGenerator, path_length, slerp
+from training.latent.space import StyleGenerator
+from training.metrics.path_length import path_length, slerp
 from training.networks import Generator
 
 LABELS = np.array([0, 1])
@@ -34,6 +35,8 @@ class Linear(Generator):
 
 class Halves(Linear):
     """w = 2z."""
+
+    num_ws, w_avg = 4, torch.zeros(12)
 
     def mapping(self, latents: Tensor, labels: Tensor) -> Tensor:
         return (2 * latents)[:, None].repeat(1, 4, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -72,6 +72,17 @@ def test_they_are_read_once(shards: Any) -> None:
     np.testing.assert_array_equal(again.features, first.features)
     np.testing.assert_array_equal(again.labels, first.labels)
     assert cache_path(source, Corner(identity="corner-2"), 50) != path
+
+
+def test_the_same_images_in_gray_have_other_features(shards: Any) -> None:
+    def features(channels: Literal[1, 3]) -> Any:
+        source = open_shard_dataset(shards.manifest, 0, DataOptions(channels=channels))
+        return real_features(source, Corner(), 50).features
+
+    colour, gray = features(3), features(1)
+    assert not np.array_equal(colour, gray)
+    np.testing.assert_array_equal(features(3), colour)
+    np.testing.assert_array_equal(features(1), gray)
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a zip", b"anything"])

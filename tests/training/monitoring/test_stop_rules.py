@@ -65,7 +65,7 @@ def test_a_run_ends_in_order_and_goes_on_without_the_rule(
     assert in_process(run, shards, *rule) == 0
     out = capfd.readouterr().out
     assert "stopped: for 0.1 kimg the discriminator's loss has been below 100" in out
-    assert "stop.loss_kimg); state saved, without that option it goes on (0.128 kimg)" in out
+    assert "stop.loss_kimg); state saved, without that option it continues (0.128 kimg)" in out
     stopped = metrics(run)
     assert stopped[-1]["seen"] == 128  # the first row more than 100 images after the first one
     assert in_process(run, shards, *rule) == 0  # still true: no step is taken

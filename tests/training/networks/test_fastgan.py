@@ -91,17 +91,20 @@ def test_published_generator_s_maps(size: int, lasts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("size", [64, 256, 512, 1024])
-def test_published_discriminator_judges_25_patches(size: int) -> None:
+def test_published_discriminator_scores_25_patches(size: int) -> None:
     table = FastganDiscriminator(width=64, spectral=False, init="default", reconstruction="none")
     with torch.device("meta"):
-        judge: Any = build_discriminator(table, ImageShape(size, size, 3))
-        verdict = judge(torch.zeros(2, 3, size, size), torch.zeros(2, dtype=torch.int64))
-    assert verdict.logits.shape == (2, 25)
-    assert verdict.features.shape == (2, 512, 8, 8)
-    widths = [block.direct[1].weight.shape[0] for block in list(judge.hidden)[1:]]
+        discriminator: Any = build_discriminator(table, ImageShape(size, size, 3))
+        output = discriminator(torch.zeros(2, 3, size, size), torch.zeros(2, dtype=torch.int64))
+    assert output.logits.shape == (2, 25)
+    assert output.features.shape == (2, 512, 8, 8)
+    widths = [block.direct[1].weight.shape[0] for block in list(discriminator.hidden)[1:]]
     assert widths == [32, 64, 128, 256, 512][-len(widths) :]
-    assert [part.weight.shape[:2] for part in judge.head.output[::3]] == [(1024, 512), (1, 1024)]
-    first = judge.hidden[0][0].weight.shape
+    assert [part.weight.shape[:2] for part in discriminator.head.output[::3]] == [
+        (1024, 512),
+        (1, 1024),
+    ]
+    first = discriminator.hidden[0][0].weight.shape
     assert tuple(first) == {64: (64, 3, 3, 3), 256: (16, 3, 3, 3), 512: (16, 3, 4, 4),
                             1024: (8, 3, 4, 4)}[size]  # fmt: skip
 
@@ -119,20 +122,20 @@ def test_quarters() -> None:
 
 def test_what_is_decoded_is_compared_with_what_was_seen() -> None:
     """Whole from the last maps, a quarter from the same quarter of the maps before."""
-    _, judge = make()
+    _, discriminator = make()
     images = torch.randn(4, 3, 64, 64).clamp(-1, 1)
-    verdict = judge.eval()(images, torch.zeros(4, dtype=torch.int64))
-    assert verdict.decoder_inputs[1].shape == (4, 32, 16, 16)
-    assert verdict.decoder_inputs[2].shape == (4, 64, 8, 8)
+    output = discriminator.eval()(images, torch.zeros(4, dtype=torch.int64))
+    assert output.decoder_inputs[1].shape == (4, 32, 16, 16)
+    assert output.decoder_inputs[2].shape == (4, 64, 8, 8)
     expected = set()
-    whole = (judge.decoders["whole"](verdict.decoder_inputs[2]) - images).abs().mean()
+    whole = (discriminator.decoders["whole"](output.decoder_inputs[2]) - images).abs().mean()
     for row in range(2):
         for column in range(2):
-            maps = verdict.decoder_inputs[1][:, :, row * 8 :][:, :, :8, column * 8 :][:, :, :, :8]
+            maps = output.decoder_inputs[1][:, :, row * 8 :][:, :, :8, column * 8 :][:, :, :, :8]
             seen = images[:, :, row * 32 :][:, :, :32, column * 32 :][:, :, :, :32]
-            part = (judge.decoders["part"](maps) - seen).abs().mean()
+            part = (discriminator.decoders["part"](maps) - seen).abs().mean()
             expected.add(round((whole + part).item(), 5))
-    found = {round(judge.reconstruct(verdict).item(), 5) for _ in range(40)}
+    found = {round(discriminator.reconstruct(output).item(), 5) for _ in range(40)}
     assert found == expected
     assert len(expected) == 4
 
@@ -151,38 +154,38 @@ def test_only_real_images_are_decoded(distance: str) -> None:
         "test",
     )
     state = new_state(config, SHAPE, CPU)
-    judge: Any = state.discriminator
+    discriminator: Any = state.discriminator
     seen: list[Tensor] = []
-    inner = judge.reconstruct
+    inner = discriminator.reconstruct
 
-    def spy(verdict: Any) -> Tensor:
-        seen.append(verdict.decoder_inputs[0])
-        found: Tensor = inner(verdict)
+    def spy(output: Any) -> Tensor:
+        seen.append(output.decoder_inputs[0])
+        found: Tensor = inner(output)
         return found
 
-    judge.reconstruct = spy
-    before = {name: w.detach().clone() for name, w in judge.decoders.named_parameters()}
+    discriminator.reconstruct = spy
+    before = {name: w.detach().clone() for name, w in discriminator.decoders.named_parameters()}
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     facts = Step(config, state, CPU)([Batch(images, torch.zeros(4, dtype=torch.int64))])
     assert len(seen) == 1
     assert torch.allclose(seen[0], images / 127.5 - 1, atol=1e-6)
     assert facts["reconstruction"] > 0
-    after = dict(judge.decoders.named_parameters())
+    after = dict(discriminator.decoders.named_parameters())
     assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.slow
 def test_a_decoder_learns_an_image() -> None:
     torch.manual_seed(0)
-    _, judge = make()
+    _, discriminator = make()
     rows = torch.linspace(-1, 1, 64)[:, None].expand(64, 64)
     images = torch.stack([rows, rows.T, -rows])[None].repeat(4, 1, 1, 1)
     labels = torch.zeros(4, dtype=torch.int64)
-    optimizer = torch.optim.Adam(judge.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
     distances = []
     for _ in range(30):
         optimizer.zero_grad()
-        distance = judge.reconstruct(judge(images, labels))
+        distance = discriminator.reconstruct(discriminator(images, labels))
         distance.backward()
         optimizer.step()
         distances.append(distance.item())
@@ -192,7 +195,7 @@ def test_a_decoder_learns_an_image() -> None:
 @pytest.mark.parametrize("condition", ["embedding", "norm"])
 def test_labels(condition: str) -> None:
     generator, _ = make({"condition": condition, "spectral": False})
-    judge = make(d={"condition": "projection", "classifier": True})[1]
+    discriminator = make(d={"condition": "projection", "classifier": True})[1]
     for name, weight in generator.named_parameters():
         if "gain" in name:
             nn.init.normal_(weight)
@@ -200,18 +203,18 @@ def test_labels(condition: str) -> None:
     first, second = generator(torch.randn(1, 8).expand(2, 8), torch.tensor([0, 1]))
     assert not torch.allclose(first, second)
     images = torch.randn(1, 3, 64, 64).expand(2, 3, 64, 64)
-    verdict = judge.eval()(images, torch.tensor([0, 1]))
-    assert not torch.allclose(*verdict.logits)
-    assert verdict.classes.shape == (2, 5)
+    output = discriminator.eval()(images, torch.tensor([0, 1]))
+    assert not torch.allclose(*output.logits)
+    assert output.classes.shape == (2, 5)
 
 
 def test_penalty_is_of_the_mean_patch() -> None:
-    _, judge = make()
-    judge.eval()
+    _, discriminator = make()
+    discriminator.eval()
     images = torch.randn(2, 3, 64, 64)
     labels = torch.zeros(2, dtype=torch.int64)
-    found = squared_gradient(lambda x: judge(x, labels).mean_logit, images)
+    found = squared_gradient(lambda x: discriminator(x, labels).mean_logit, images)
     leaf = images.clone().requires_grad_(True)
-    (slope,) = torch.autograd.grad(judge(leaf, labels).logits.sum() / 25, leaf)
+    (slope,) = torch.autograd.grad(discriminator(leaf, labels).logits.sum() / 25, leaf)
     assert found.item() == pytest.approx(slope.square().sum().item() / 4, rel=1e-4)
     found.backward()

@@ -74,17 +74,17 @@ def test_forward_and_backward(
 ) -> None:
     g_table, d_table = tables({"name": name}, {"name": name})
     generator = build_generator(g_table, shape).to(memory_format=form)  # type: ignore[call-overload]
-    judge = build_discriminator(d_table, shape).to(memory_format=form)  # type: ignore[call-overload]
+    discriminator = build_discriminator(d_table, shape).to(memory_format=form)  # type: ignore[call-overload]
     labels = torch.arange(4) % 3
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         images = generator(torch.randn(4, generator.z_dim), labels)
-        verdict: DiscriminatorOutput = judge(images, labels)
+        output: DiscriminatorOutput = discriminator(images, labels)
     assert images.shape == (4, shape.channels, shape.height, shape.width)
     assert images.abs().max() <= 1
-    assert verdict.logits.shape == (4,)
-    assert len(verdict.features) == 4
-    verdict.logits.float().sum().backward()
-    for network in (generator, judge):
+    assert output.logits.shape == (4,)
+    assert len(output.features) == 4
+    output.logits.float().sum().backward()
+    for network in (generator, discriminator):
         for key, weight in network.named_parameters():
             assert weight.grad is not None, key
             assert torch.isfinite(weight.grad).all(), key
@@ -105,21 +105,21 @@ def test_forward_and_backward(
 )
 def test_penalty_reaches_every_weight_of_the_body(options: dict[str, Any], bf16: bool) -> None:
     """R1 differentiates twice: every weight before the last layer gets a finite gradient."""
-    judge = build_discriminator(tables({}, options)[1], COLOUR)
-    judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    discriminator = build_discriminator(tables({}, options)[1], COLOUR)
+    discriminator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.nn.init.ones_(
-        next((w for k, w in judge.named_parameters() if "gamma" in k), torch.ones(1))
+        next((w for k, w in discriminator.named_parameters() if "gamma" in k), torch.ones(1))
     )
     labels = torch.arange(4) % 3
 
     def critic(images: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            return judge(images, labels).logits
+            return discriminator(images, labels).logits
 
     penalty = squared_gradient(critic, torch.randn(4, 3, 32, 32))
     penalty.backward()
     assert penalty > 0
-    weights = {k: w for k, w in judge.named_parameters() if w.ndim > 1 and "embed" not in k}
+    weights = {k: w for k, w in discriminator.named_parameters() if w.ndim > 1 and "embed" not in k}
     for key, weight in weights.items():
         assert weight.grad is not None, key
         assert torch.isfinite(weight.grad).all(), key
@@ -131,16 +131,18 @@ def test_penalty_reaches_every_weight_of_the_body(options: dict[str, Any], bf16:
 def test_double_backward_is_the_finite_difference() -> None:
     """d R1 / d w by autograd against a central difference, through every kind of layer."""
     options = {"name": "resnet", "width": 4, "norm": "layer", "attention": 16}
-    judge = build_discriminator(tables({}, options)[1], COLOUR).double()
-    torch.nn.init.constant_(dict(judge.named_parameters())["hidden.1.gamma"], 0.5)
+    discriminator = build_discriminator(tables({}, options)[1], COLOUR).double()
+    torch.nn.init.constant_(dict(discriminator.named_parameters())["hidden.1.gamma"], 0.5)
     images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    weight = dict(judge.named_parameters())["hidden.1.query.weight"]
+    weight = dict(discriminator.named_parameters())["hidden.1.query.weight"]
     torch.nn.init.normal_(weight)
+
+    labels = torch.zeros(2, dtype=torch.int64)
 
     def penalty() -> Tensor:
         gradient = torch.autograd.grad(
-            judge(x := images.clone().requires_grad_(True), torch.zeros(2, dtype=torch.int64))
-            .logits.sum(), x, create_graph=True,
+            discriminator(x := images.clone().requires_grad_(True), labels).logits.sum(), x,
+            create_graph=True,
         )[0]  # fmt: skip
         return gradient.square().sum()
 
@@ -161,10 +163,10 @@ def test_one_implementation_for_every_resolution(name: str, size: int) -> None:
     shape = ImageShape(size, size, 3)
     small = {"name": name, "width": 2, "max_width": 8}
     g_table, d_table = tables({**small, "init": "default"}, small)
-    generator, judge = build_generator(g_table, shape), build_discriminator(d_table, shape)
+    generator, discriminator = build_generator(g_table, shape), build_discriminator(d_table, shape)
     images = generator(torch.randn(2, 6), torch.zeros(2, dtype=torch.int64))
     assert images.shape == (2, 3, size, size)
-    assert judge(images, torch.zeros(2, dtype=torch.int64)).logits.shape == (2,)
+    assert discriminator(images, torch.zeros(2, dtype=torch.int64)).logits.shape == (2,)
 
 
 @pytest.mark.parametrize("size", [30, 100, 8 * 11])
@@ -227,37 +229,39 @@ def test_generator_draws_by_label(name: str, condition: str) -> None:
 
 @pytest.mark.parametrize("condition", ["embedding", "projection"])
 @pytest.mark.parametrize("name", SMALL)
-def test_discriminator_judges_by_label(name: str, condition: str) -> None:
-    judge = build_discriminator(tables({}, {"name": name, "condition": condition})[1], COLOUR)
-    judge.eval()
+def test_discriminator_scores_by_label(name: str, condition: str) -> None:
+    discriminator = build_discriminator(
+        tables({}, {"name": name, "condition": condition})[1], COLOUR
+    )
+    discriminator.eval()
     images = torch.randn(1, 3, 32, 32).expand(2, 3, 32, 32)
-    first, second = judge(images, torch.tensor([0, 1])).logits
+    first, second = discriminator(images, torch.tensor([0, 1])).logits
     assert first != second
 
 
 def test_projection_is_the_formula() -> None:
     """logit = ψ(h) + ⟨embedding of the label, Σ h⟩ (Miyato & Koyama 2018, eq. 3)."""
-    judge = build_discriminator(
+    discriminator = build_discriminator(
         tables({}, {"name": "resnet", "condition": "projection"})[1], COLOUR
     ).eval()
     images, labels = torch.randn(3, 3, 32, 32), torch.tensor([2, 0, 1])
-    verdict = judge(images, labels)
-    features = verdict.features.flatten(1)
-    weights = dict(judge.named_parameters())
+    output = discriminator(images, labels)
+    features = output.features.flatten(1)
+    weights = dict(discriminator.named_parameters())
     plain = features @ weights["head.output.weight"].flatten() + weights["head.output.bias"]
     projected = (weights["head.projection.weight"][labels] * features).sum(dim=1)
-    assert torch.allclose(verdict.logits, plain + projected, atol=1e-6)
+    assert torch.allclose(output.logits, plain + projected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_classifier_and_codes(name: str) -> None:
     options = {"name": name, "classifier": True}
-    judge = build_discriminator(tables({}, options)[1], COLOUR, codes=5)
-    verdict = judge(torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64))
-    assert verdict.classes is not None
-    assert verdict.codes is not None
-    assert verdict.classes.shape == (4, 3)
-    assert verdict.codes.shape == (4, 5)
+    discriminator = build_discriminator(tables({}, options)[1], COLOUR, codes=5)
+    output = discriminator(torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64))
+    assert output.classes is not None
+    assert output.codes is not None
+    assert output.classes.shape == (4, 3)
+    assert output.codes.shape == (4, 5)
 
 
 def test_codes_in_the_latents() -> None:
@@ -286,10 +290,10 @@ def test_codes_in_the_latents() -> None:
 @pytest.mark.parametrize("name", ["dcgan", "resnet"])
 def test_attention_begins_as_nothing_and_looks_everywhere(name: str) -> None:
     options = {"name": name, "attention": 16, "norm": "none"}
-    judge = build_discriminator(tables({}, options)[1], COLOUR).eval()
-    gamma = next(w for k, w in judge.named_parameters() if "gamma" in k)
+    discriminator = build_discriminator(tables({}, options)[1], COLOUR).eval()
+    gamma = next(w for k, w in discriminator.named_parameters() if "gamma" in k)
     assert gamma.item() == 0
-    attention = next(m for m in judge.modules() if type(m).__name__ == "SelfAttention")
+    attention = next(m for m in discriminator.modules() if type(m).__name__ == "SelfAttention")
     maps = torch.randn(1, 8, 16, 16)
     assert torch.equal(attention(maps), maps)
     torch.nn.init.ones_(gamma)
@@ -338,12 +342,15 @@ def largest_singular_values(network: torch.nn.Module) -> list[float]:
 @pytest.mark.parametrize("name", SMALL)
 def test_spectral_norm_of_every_weight_is_one(name: str) -> None:
     g_table, d_table = tables({"name": name, "spectral": True}, {"name": name, "spectral": True})
-    generator, judge = build_generator(g_table, COLOUR), build_discriminator(d_table, COLOUR)
+    generator, discriminator = (
+        build_generator(g_table, COLOUR),
+        build_discriminator(d_table, COLOUR),
+    )
     labels = torch.zeros(2, dtype=torch.int64)
     with torch.no_grad():
         for _ in range(60):  # power iterations
-            judge(generator(torch.randn(2, 6), labels), labels)
-    for network in (generator.eval(), judge.eval()):
+            discriminator(generator(torch.randn(2, 6), labels), labels)
+    for network in (generator.eval(), discriminator.eval()):
         values = largest_singular_values(network)
         assert values == pytest.approx([1.0] * len(values), abs=0.03)
 
@@ -380,7 +387,7 @@ def test_spectral_norm_is_one_for_weights_of_any_size(size: float) -> None:
 
 
 def test_autocast_does_not_round_spectral_norms(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = build_discriminator(tables({}, {"spectral": True})[1], COLOUR)
+    discriminator = build_discriminator(tables({}, {"spectral": True})[1], COLOUR)
     product, seen = torch.mv, []
 
     def mv(matrix: Tensor, vector: Tensor) -> Tensor:
@@ -389,7 +396,7 @@ def test_autocast_does_not_round_spectral_norms(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(torch, "mv", mv)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        judge(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))
+        discriminator(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64))
     assert seen
     assert not any(seen)
 

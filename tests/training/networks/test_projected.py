@@ -75,35 +75,35 @@ def test_frozen_weights_are_in_no_optimiser_and_no_checkpoint() -> None:
 
 
 def test_the_image_gets_a_gradient_from_each_scale() -> None:
-    judge = make()
+    discriminator = make()
     images = torch.randn(2, 3, 64, 64, requires_grad=True)
-    verdict = judge(images, torch.zeros(2, dtype=torch.int64))
-    assert verdict.logits.shape == (2, 4)  # 2×2 places are left: one patch a scale
+    output = discriminator(images, torch.zeros(2, dtype=torch.int64))
+    assert output.logits.shape == (2, 4)  # 2×2 places are left: one patch a scale
     for scale in range(4):
         (slope,) = torch.autograd.grad(
-            verdict.logits[:, scale].sum(), images, retain_graph=True
+            output.logits[:, scale].sum(), images, retain_graph=True
         )  # fmt: skip
         assert torch.isfinite(slope).all()
         assert slope.abs().sum() > 0
 
 
 def test_patches_of_the_published_size() -> None:
-    judge = make(size=224)
-    verdict = judge(torch.randn(2, 3, 64, 64), torch.zeros(2, dtype=torch.int64))
-    assert verdict.logits.shape == (2, 4 * 16)
+    discriminator = make(size=224)
+    output = discriminator(torch.randn(2, 3, 64, 64), torch.zeros(2, dtype=torch.int64))
+    assert output.logits.shape == (2, 4 * 16)
     # published channels of the four discriminators, in units of 64
     widths = [
         [layer.weight.shape[0] // 8 for layer in one.layers if isinstance(layer, torch.nn.Conv2d)]
-        for one in judge.discriminators
+        for one in discriminator.discriminators
     ]
     assert widths == [[1, 2, 4, 8], [2, 4, 8], [4, 8], [8]]
 
 
 def test_mixing_is_the_published_order() -> None:
     """1×1 at each scale; from the smallest up: add, double (corners aligned), 1×1."""
-    judge = make(size=128)
+    discriminator = make(size=128)
     maps = frozen_features(torch.randn(2, 3, 64, 64), 128)
-    mix = judge.mixing
+    mix = discriminator.mixing
     mixed = [conv2d(m, c.weight, c.bias) for m, c in zip(maps, mix.channels, strict=True)]
     expected: list[Tensor] = []
     for number in (3, 2, 1, 0):
@@ -172,29 +172,29 @@ def test_the_distance_at_the_network_s_size_is_the_extractor_s() -> None:
 
 
 def test_a_label_is_a_product() -> None:
-    judge = make(condition="projection", generator={"condition": "embedding"}).eval()
+    discriminator = make(condition="projection", generator={"condition": "embedding"}).eval()
     images = torch.randn(1, 3, 64, 64).expand(2, 3, 64, 64)
     labels = torch.tensor([1, 3])
-    verdict = judge(images, labels)
-    assert not torch.allclose(*verdict.logits)
-    one = judge.discriminators[3]
-    maps = judge.mixing(frozen_features(images, 64))[3]
-    judged = one.output(one.layers(maps))[:, :, 0, 0]
+    output = discriminator(images, labels)
+    assert not torch.allclose(*output.logits)
+    one = discriminator.discriminators[3]
+    maps = discriminator.mixing(frozen_features(images, 64))[3]
+    scored = one.output(one.layers(maps))[:, :, 0, 0]
     wanted = torch.nn.functional.leaky_relu(
         one.embed[0].weight[labels] @ one.embed[1].weight.T + one.embed[1].bias, 0.2
     )
-    assert torch.allclose(verdict.logits[:, 3], (judged * wanted).sum(dim=1) / 8, atol=1e-5)
+    assert torch.allclose(output.logits[:, 3], (scored * wanted).sum(dim=1) / 8, atol=1e-5)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_other_shapes_and_precisions(bf16: bool) -> None:
     for shape in (ImageShape(28, 28, 1), ImageShape(32, 64, 3)):
-        judge = make(shape, separable=True)
+        discriminator = make(shape, separable=True)
         images = torch.randn(2, shape.channels, shape.height, shape.width, requires_grad=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            verdict = judge(images, torch.zeros(2, dtype=torch.int64))
-        verdict.logits.float().sum().backward()
-        for name, weight in judge.named_parameters():
+            output = discriminator(images, torch.zeros(2, dtype=torch.int64))
+        output.logits.float().sum().backward()
+        for name, weight in discriminator.named_parameters():
             assert weight.grad is not None, name
             assert torch.isfinite(weight.grad).all(), name
         assert images.grad is not None
@@ -203,24 +203,29 @@ def test_other_shapes_and_precisions(bf16: bool) -> None:
         make(ImageShape(28, 28, 1), size=0)
 
 
-def test_a_judge_of_pixels_adds_a_logit_that_sees_colours() -> None:
-    judge = make(pixel_width=8, condition="projection", generator={"condition": "embedding"}).eval()
+def test_a_pixel_discriminator_adds_a_logit_that_sees_colours() -> None:
+    discriminator = make(
+        pixel_width=8, condition="projection", generator={"condition": "embedding"}
+    ).eval()
     images, labels = torch.rand(4, 3, 64, 64) * 2 - 1, torch.arange(4)
-    verdict = judge(images, labels)
-    assert verdict.logits.shape == (4, 5)
-    own = judge.pixels(images, labels).logits
-    assert torch.allclose(verdict.logits[:, 4], own, atol=1e-5)
-    judge.pixel_logits = 3
-    assert torch.equal(judge(images, labels).logits[:, 4:], verdict.logits[:, [4, 4, 4]])
+    output = discriminator(images, labels)
+    assert output.logits.shape == (4, 5)
+    own = discriminator.pixels(images, labels).logits
+    assert torch.allclose(output.logits[:, 4], own, atol=1e-5)
+    discriminator.pixel_logits = 3
+    assert torch.equal(discriminator(images, labels).logits[:, 4:], output.logits[:, [4, 4, 4]])
     alone = torch.cat(
-        [judge.pixels(one[None], n[None]).logits for one, n in zip(images, labels, strict=True)]
+        [
+            discriminator.pixels(one[None], n[None]).logits
+            for one, n in zip(images, labels, strict=True)
+        ]
     )
     assert not torch.allclose(own, alone, atol=1e-4)  # it sees how much a group's images differ
     (slope,) = torch.autograd.grad(
-        own.sum(), judge.pixels.hidden[0].parametrizations.weight.original
+        own.sum(), discriminator.pixels.hidden[0].parametrizations.weight.original
     )
     assert slope.abs().sum() > 0
-    assert not torch.allclose(judge.pixels(images * 0.5, labels).logits, own, atol=1e-3)
+    assert not torch.allclose(discriminator.pixels(images * 0.5, labels).logits, own, atol=1e-3)
 
 
 def test_joint_norm_is_batch_norm_of_both_and_then_remembers() -> None:
@@ -237,13 +242,13 @@ def test_joint_norm_is_batch_norm_of_both_and_then_remembers() -> None:
     assert not torch.allclose(joint(fakes * 0.5), joint(fakes), atol=0.1)  # pale ones are seen
 
 
-def test_joint_judges_learn_from_both_kinds_in_one_call() -> None:
+def test_joint_discriminators_learn_from_both_kinds_in_one_call() -> None:
     made = config(norm="joint")
     state = new_state(made, SHAPE, CPU)
     calls: list[tuple[int, bool]] = []
     state.discriminator.register_forward_pre_hook(
-        lambda judge, inputs: calls.append(
-            (len(inputs[0]), next(judge.discriminators.parameters()).requires_grad)
+        lambda discriminator, inputs: calls.append(
+            (len(inputs[0]), next(discriminator.discriminators.parameters()).requires_grad)
         )
     )
     train(state, made, 2)
@@ -323,9 +328,9 @@ def test_the_discriminator_of_pixels_may_have_no_spectral_norm() -> None:
 
 
 def test_other_frozen_weights_are_refused() -> None:
-    judge = make()
-    values = dict(judge.state_dict())
-    judge.load_state_dict(values)
+    discriminator = make()
+    values = dict(discriminator.state_dict())
+    discriminator.load_state_dict(values)
     values["frozen_digest"] = values["frozen_digest"].roll(1)
     with pytest.raises(UserError, match="trained with other frozen weights"):
-        judge.load_state_dict(values)
+        discriminator.load_state_dict(values)

@@ -151,11 +151,14 @@ def test_seed_networks_are_the_published_code(name: str) -> None:
     assert torch.allclose(images, expected * 2 - 1 if sigmoid else expected, atol=1e-5)
     assert images.shape == (2, 3, size, size)
 
-    judge, our_judge = make_discriminator(), build_discriminator(config.discriminator, shape)
-    assert count(judge) == count(our_judge)
-    copy_weights(judge, our_judge)
-    answer: Tensor = judge(expected.detach())
-    ours_said = our_judge(expected.detach(), labels).logits.sigmoid()
+    discriminator, our_discriminator = (
+        make_discriminator(),
+        build_discriminator(config.discriminator, shape),
+    )
+    assert count(discriminator) == count(our_discriminator)
+    copy_weights(discriminator, our_discriminator)
+    answer: Tensor = discriminator(expected.detach())
+    ours_said = our_discriminator(expected.detach(), labels).logits.sigmoid()
     assert torch.allclose(ours_said, answer.flatten(), atol=1e-6)
 
 
@@ -182,10 +185,10 @@ def test_mnist_networks() -> None:
     images = network(torch.randn(2, 100), torch.zeros(2))
     assert sizes == [7, 14, 28]
     assert images.shape == (2, 1, 28, 28)
-    judge = build_discriminator(config.discriminator, shape)
-    maps = [w.shape[0] for w in judge.parameters() if w.ndim == 4]
+    discriminator = build_discriminator(config.discriminator, shape)
+    maps = [w.shape[0] for w in discriminator.parameters() if w.ndim == 4]
     assert maps == [128, 128, 1]  # the same depth throughout
-    assert judge(images, torch.zeros(2)).logits.shape == (2,)
+    assert discriminator(images, torch.zeros(2)).logits.shape == (2,)
 
 
 def test_goodfellow_s_networks() -> None:
@@ -211,18 +214,18 @@ def test_sngan_s_networks_for_cifar() -> None:
         + 3 * (2 * (256 * 256 * 9 + 256) + (256 * 256 + 256) + 2 * 2 * 256)  # blocks
         + 2 * 256 + (256 * 3 * 9 + 3)  # norm, last convolution
     )  # fmt: skip
-    judge = build_discriminator(config.discriminator, shape)
+    discriminator = build_discriminator(config.discriminator, shape)
     block = 2 * (128 * 128 * 9 + 128)
-    assert count(judge) == (
+    assert count(discriminator) == (
         (3 * 128 * 9 + 128) + (128 * 128 * 9 + 128) + (3 * 128 + 128)  # sees the image
         + block + (128 * 128 + 128)  # halves
         + 2 * block  # plain
         + 128 + 1
     )  # fmt: skip
     heights: list[int] = []
-    for block_ in judge.hidden:  # type: ignore[union-attr]
+    for block_ in discriminator.hidden:  # type: ignore[union-attr]
         block_.register_forward_hook(lambda _, __, out: heights.append(out.shape[2]))
-    judge(torch.randn(2, 3, 32, 32), torch.zeros(2))
+    discriminator(torch.randn(2, 3, 32, 32), torch.zeros(2))
     assert heights == [16, 8, 8, 8, 8]
 
 

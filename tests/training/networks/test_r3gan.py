@@ -49,14 +49,14 @@ def test_published_sizes(size: int, widths: list[int]) -> None:
     shape = ImageShape(size, size, 3)
     with torch.device("meta"):
         generator = build_generator(R3ganGenerator(widths=tuple(widths)), shape)
-        judge = build_discriminator(R3ganDiscriminator(widths=tuple(widths)), shape)
+        discriminator = build_discriminator(R3ganDiscriminator(widths=tuple(widths)), shape)
     blocks = sum(2 * block_size(width, 2, width * 2 // 16) for width in widths)
     changes = sum(below * above for below, above in pairwise(widths) if below != above)
     ends = widths[0] * 3
     expected = blocks + changes + ends + widths[-1] * (16 + 64)
     assert sum(w.numel() for w in generator.parameters()) == expected
     expected = blocks + changes + ends + widths[-1] * (16 + 1)
-    assert sum(w.numel() for w in judge.parameters()) == expected
+    assert sum(w.numel() for w in discriminator.parameters()) == expected
 
 
 def test_a_block_is_the_formula() -> None:
@@ -130,15 +130,15 @@ def test_box_resampling_keeps_means() -> None:
 
 
 def test_a_label_is_projected_without_a_logit_of_its_own() -> None:
-    judge = projected()
+    discriminator = projected()
     images = torch.randn(3, 3, 32, 32)
     labels = torch.tensor([4, 0, 2])
-    verdict = judge(images, labels)
-    weights = dict(judge.named_parameters())
-    filtered = torch.einsum("nchw,cihw->nc", verdict.features, weights["head.basis.weight"])
+    output = discriminator(images, labels)
+    weights = dict(discriminator.named_parameters())
+    filtered = torch.einsum("nchw,cihw->nc", output.features, weights["head.basis.weight"])
     numbers = filtered @ weights["head.output.weight"].T
     expected = (numbers * weights["head.projection.weight"][labels]).sum(dim=1)
-    assert torch.allclose(verdict.logits, expected, atol=1e-5)
+    assert torch.allclose(output.logits, expected, atol=1e-5)
 
 
 def projected() -> Any:
@@ -158,18 +158,18 @@ def projected() -> Any:
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("resample", ["filter", "box"])
 def test_penalties_reach_every_weight(resample: str, bf16: bool) -> None:
-    _, judge = networks(resample=resample)
-    for name, weight in judge.named_parameters():
+    _, discriminator = networks(resample=resample)
+    for name, weight in discriminator.named_parameters():
         if "third" in name:
             torch.nn.init.normal_(weight, 0, 0.1)
 
     def critic(images: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            score: Tensor = judge(images, NONE).mean_logit
+            score: Tensor = discriminator(images, NONE).mean_logit
         return score
 
     squared_gradient(critic, torch.randn(4, 3, 32, 32)).backward()
-    for name, weight in judge.named_parameters():
+    for name, weight in discriminator.named_parameters():
         if "bias" not in name:
             assert weight.grad is not None, name
             assert torch.isfinite(weight.grad).all(), name

@@ -48,7 +48,7 @@ def made(shape: ImageShape, **options: Any) -> StyleGan2G:
     return generator
 
 
-def judge(shape: ImageShape, **options: Any) -> StyleGan2D:
+def discriminator(shape: ImageShape, **options: Any) -> StyleGan2D:
     small = {"channel_base": 64, "channel_max": 8, **options}
     network = build_discriminator(StyleGan2Discriminator(**small), shape)
     assert isinstance(network, StyleGan2D)
@@ -212,7 +212,7 @@ def test_a_styled_layer_has_two_derivatives(resample: str, up: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("resample", ["filter", "economical"])
 def test_the_discriminator_has_two_derivatives(resample: str) -> None:
-    network = judge(ImageShape(8, 8, 1), channel_max=2, resample=resample).double()
+    network = discriminator(ImageShape(8, 8, 1), channel_max=2, resample=resample).double()
     doubly_differentiable(
         lambda images: network(images, LABELS[:2]).logits, torch.randn(2, 1, 8, 8)
     )
@@ -230,13 +230,13 @@ def test_standard_deviation_is_over_the_published_groups() -> None:
 
 
 def test_standard_deviations_need_channels_that_divide_the_width() -> None:
-    assert judge(ImageShape(8, 8, 3), mbstd_channels=4)(torch.randn(4, 3, 8, 8), LABELS)
+    assert discriminator(ImageShape(8, 8, 3), mbstd_channels=4)(torch.randn(4, 3, 8, 8), LABELS)
     with pytest.raises(UserError, match=r"^discriminator\.mbstd_channels: 5 .* the 8 channels"):
-        judge(ImageShape(8, 8, 3), mbstd_channels=5)
+        discriminator(ImageShape(8, 8, 3), mbstd_channels=5)
 
 
 def test_real_and_fake_in_one_call_get_the_answers_of_two() -> None:
-    network = judge(ImageShape(16, 16, 3))
+    network = discriminator(ImageShape(16, 16, 3))
     real, fake = torch.randn(8, 3, 16, 16), torch.randn(8, 3, 16, 16) * 2
     labels = torch.zeros(16, dtype=torch.int64)
     assert network.accepts_interleaved(8)
@@ -311,7 +311,7 @@ def test_layers_are_those_of_the_paper(
 def test_tensors_have_the_published_names() -> None:
     generator, network = (
         made(ImageShape(8, 8, 3, 2), condition="embedding"),
-        judge(ImageShape(8, 8, 3, 2), condition="projection", mapping_layers=1),
+        discriminator(ImageShape(8, 8, 3, 2), condition="projection", mapping_layers=1),
     )
     assert set(generator.state_dict()) == {
         "mapping.embed.weight", "mapping.embed.bias", "mapping.w_avg",
@@ -343,13 +343,15 @@ def test_tensors_have_the_published_names() -> None:
 @pytest.mark.parametrize("resample", ["filter", "economical"])
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
 @pytest.mark.parametrize("style", ["demodulation", "adain"])
-def test_every_kind_draws_and_is_judged(resample: str, architecture: str, style: str) -> None:
+def test_every_kind_generates_and_is_scored(resample: str, architecture: str, style: str) -> None:
     """Non-square, gray, conditional; also in bf16."""
     shape = ImageShape(32, 48, 1, 3)
     generator = made(
         shape, resample=resample, architecture=architecture, style=style, condition="embedding"
     )
-    network = judge(shape, resample=resample, architecture=architecture, condition="projection")
+    network = discriminator(
+        shape, resample=resample, architecture=architecture, condition="projection"
+    )
     labels = torch.tensor([0, 1, 2, 0])
     for mixed in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):

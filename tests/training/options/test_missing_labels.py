@@ -21,7 +21,7 @@ CONDITIONS = (
 
 
 @pytest.mark.parametrize(
-    ("labels", "generator", "judge"),
+    ("labels", "generator", "discriminator"),
     [((), "none", "none"), (("cone", "whelk"), "norm", "projection")],
 )
 def test_conditions_follow_the_shards_where_they_may(
@@ -30,13 +30,13 @@ def test_conditions_follow_the_shards_where_they_may(
     in_process: Any,
     labels: tuple[str, ...],
     generator: str,
-    judge: str,
+    discriminator: str,
 ) -> None:
     run, shards = tmp_path / "runs" / "tiny", small_shards(labels=labels)
     assert in_process(run, shards, *CONDITIONS, "--labels", "if-any") == 0
     config = json.loads((run / "config.json").read_text())["config"]
     assert config["generator.condition"] == generator
-    assert config["discriminator.condition"] == judge
+    assert config["discriminator.condition"] == discriminator
     more = in_process(run, shards, *CONDITIONS, "--labels", "if-any", "--total-kimg", "0.032")
     assert more == 0  # the same command, with more images, is the same run
     assert sample.main([str(run), "--n", "4", "--out", str(tmp_path / "grid.png")]) == 0

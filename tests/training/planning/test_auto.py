@@ -476,7 +476,7 @@ def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
         "which take 9:30:00; with --hours 9.5 they would fall to the end"
     )
     assert speed_remark(config, 5.0, 0, 1e9).endswith(
-        "which take 15:00; after that, training goes on at the last rates"
+        "which take 15:00; after that, training continues at the last rates"
     )
     for speed in (14.0, 20.0, 29.0):
         assert not speed_remark(config, speed, 0, 1e9)

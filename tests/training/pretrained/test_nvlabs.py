@@ -44,9 +44,13 @@ def described(classes: int = 0) -> dict[str, Any]:
     table = StyleGan2Generator(
         z_dim=20, w_dim=24, mapping_layers=3, condition="embedding" if classes else "none", **SMALL
     )
-    judge = StyleGan2Discriminator(condition="projection" if classes else "none", **SMALL)
+    discriminator = StyleGan2Discriminator(condition="projection" if classes else "none", **SMALL)
     generator = tensors(build_generator(table, shape))
-    return {"G": generator, "G_ema": generator, "D": tensors(build_discriminator(judge, shape))}
+    return {
+        "G": generator,
+        "G_ema": generator,
+        "D": tensors(build_discriminator(discriminator, shape)),
+    }
 
 
 @pytest.mark.parametrize(("protocol", "classes"), [(3, 0), (4, 5)])

@@ -47,11 +47,11 @@ def networks(rotates: bool, classes: int) -> dict[str, Any]:
         equivariance="rotation" if rotates else "translation",
     )  # fmt: skip
     shape = ImageShape(SIDE, SIDE, 3, classes)
-    judge = StyleGan2Discriminator(
+    discriminator = StyleGan2Discriminator(
         channel_base=64, channel_max=8, condition="projection" if classes else "none"
     )
     found: dict[str, Any] = {
-        "D": dict(build_discriminator(judge, shape).state_dict()),
+        "D": dict(build_discriminator(discriminator, shape).state_dict()),
         "G_ema": dict(build_generator(options, shape).state_dict()),
     }
     for name, value in found["G_ema"].items():

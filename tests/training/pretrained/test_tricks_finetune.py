@@ -102,20 +102,20 @@ def test_other_networks_and_missing_runs_are_refused(
 def test_frozen_layers_are_those_next_to_the_image(name: str) -> None:
     small = {"widths": [8, 8]} if name == "mlp" else {"width": 4}
     table = parse_config(Config, {"discriminator": {"name": name, **small}}, "test").discriminator
-    judge = build_discriminator(table, ImageShape(32, 32, 3))
-    names = [key for key, _ in judge.named_parameters()]
+    discriminator = build_discriminator(table, ImageShape(32, 32, 3))
+    names = [key for key, _ in discriminator.named_parameters()]
     frozen = []
     for count in (0, 1, 2):
-        judge.requires_grad_(True)
-        freeze(judge, count)
-        frozen.append([k for k, w in judge.named_parameters() if not w.requires_grad])
+        discriminator.requires_grad_(True)
+        freeze(discriminator, count)
+        frozen.append([k for k, w in discriminator.named_parameters() if not w.requires_grad])
     assert frozen[0] == []
     assert frozen[1] == names[: len(frozen[1])] != []
     assert frozen[2] == names[: len(frozen[2])]
     assert len(frozen[2]) > len(frozen[1])
     assert not any("head" in key for key in frozen[2])
     with pytest.raises(UserError, match="freeze_d"):
-        freeze(judge, 50)
+        freeze(discriminator, 50)
 
 
 def test_the_given_average_is_kept_from_the_first_step_on(tmp_path: Path) -> None:
