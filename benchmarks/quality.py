@@ -78,6 +78,7 @@ class Comparison:
         for minutes in args.minutes:
             result = folder / f"result-{minutes:g}x{args.threads}.json"
             if not result.exists():
+                _refuse_trained_longer(folder, minutes * args.threads)
                 wanted = minutes * 60 * args.threads
                 found = (
                     self._peer(contender, seed, folder, wanted)
@@ -92,10 +93,17 @@ class Comparison:
                 row = {
                     "dataset": self.source.index.name, "contender": contender, "seed": seed,
                     "minutes": minutes, "threads": args.threads, "n": args.samples,
+                    "reference": args.reference or "",
                     "real": self.references.real, **min(rows, key=lambda row: float(row["fd"])),
                 }  # fmt: skip
                 result.write_text(json.dumps(row) + "\n")
-            yield json.loads(result.read_text())
+            found = json.loads(result.read_text())
+            if (found["n"], found.get("reference", "")) != (args.samples, args.reference or ""):
+                raise SystemExit(
+                    f"{result}: is of {found['n']} samples and the reference "
+                    f"{found.get('reference') or 'of the training'}; give another --out"
+                )
+            yield found
 
     def _own(self, contender: str, seed: int, folder: Path, wanted: float) -> dict[str, Any]:
         """Train a preset up to this many CPU seconds; return images of the averaged generator."""
@@ -164,7 +172,18 @@ class Comparison:
         return folder
 
 
-def tell(row: Row) -> None:
+def _refuse_trained_longer(folder: Path, minutes: float) -> None:
+    """Raise SystemExit if the run in `folder` has a result after more CPU minutes: its networks
+    have learned for longer than these."""
+    for path in folder.glob("result-*.json"):
+        row = json.loads(path.read_text())
+        if row["minutes"] * row["threads"] > minutes:
+            raise SystemExit(
+                f"{folder}: was trained for longer, see {path.name}; give another --out"
+            )
+
+
+def print_row(row: Row) -> None:
     """Print a row."""
     print(
         f"{row['contender']:40} seed {row['seed']} {row['minutes']:5g} min "
@@ -186,7 +205,7 @@ def compare(args: argparse.Namespace) -> list[Row]:
         )
         for row in comparison.measure(contender, seed):
             rows.append(row)
-            tell(row)
+            print_row(row)
     return rows
 
 
@@ -253,6 +272,7 @@ def main() -> int:
     if not args.shards or not args.contenders:
         parser.error("give --shards and contenders, or --table")
     torch.set_num_threads(args.threads)
+    args.minutes.sort()
     rows = compare(args)
     if args.json:
         print(json.dumps({"rows": rows}))

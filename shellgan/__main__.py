@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,9 @@ def _go(words: Sequence[str]) -> int:
         shards = where.location
     else:
         where, recipe, has_begun = journey.prepare(where, options, _say)
-        if not has_begun and not _is_wanted(journey.describe(where, recipe, options), args):
+        if not has_begun and not _is_wanted(
+            journey.describe(where, recipe, options, not args.no_explorer), args
+        ):
             _say(f"nothing was started; the proposed recipe is {recipe}")
             return 0
         try:
@@ -139,12 +142,13 @@ def _training_options(made: CommandParser, preset: str, words: Sequence[str]) ->
     from training.planning.auto import PRESET
 
     sections = {one.name for one in fields(Config)}
-    for word in words:
-        name = word.partition("=")[0]
+    for word, after in zip_longest(words, words[1:], fillvalue="--"):
+        name, equals, _ = word.partition("=")
         section = name.removeprefix("--").replace("-", "_").partition(".")[0]
         is_option = name.startswith("--") and section not in sections
-        if is_option and (hint := suggestion(name, made.option_names())):
-            raise UserError(f"{name}: unknown option{hint}")
+        hint = suggestion(name, made.option_names())
+        if is_option and (hint or (not equals and after.startswith("--"))):
+            raise UserError(f"{name}: unknown option{hint or '; shellgan --help lists them'}")
     options = parse_dotted(words)
     resolve(PRESET if preset == AUTO else preset, options)
     return options

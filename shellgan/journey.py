@@ -118,8 +118,9 @@ def prepare(where: Where, options: Options, say: Callable[[str], None]) -> tuple
     return where, recipe, (options.root / "data" / where.name).exists()
 
 
-def describe(where: Where, recipe: str, options: Options) -> str:
-    """Return one screen about what the command will do. Sets the size of images in a new recipe.
+def describe(where: Where, recipe: str, options: Options, explored: bool = True) -> str:
+    """Return one screen about what the command will do, which ends with an explorer if `explored`.
+    Sets the size of images in a new recipe.
 
     Raises:
         UserError: the recipe has an error, or the files have an unknown format.
@@ -145,8 +146,8 @@ def describe(where: Where, recipe: str, options: Options) -> str:
          "thousands are better"),
         ("disk", f"{format_bytes(free)} free in {options.root}"),
         ("time", f"{count_of(options.hours, 'hour')} of training, after the images are there"),
-        ("result", f"{options.root / 'runs' / f'{where.name}-{options.preset}'}, opened in the "
-         "explorer"),
+        ("result", f"{options.root / 'runs' / f'{where.name}-{options.preset}'}"
+         f"{', opened in the explorer' * explored}"),
     ]  # fmt: skip
     return "\n".join(f"  {name:<11} {printable(text)}" for name, text in lines)
 
@@ -166,6 +167,7 @@ def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:
         UserError: there are fewer than `NEEDED`.
         MixedContent: some are of another kind.
     """
+    from pipeline.select.numeric_limits import NUMERIC_LIMITS
     from shellgan import stages
 
     shared: dict[str, Any] = {"root": options.root, "on_progress": line.on_progress}
@@ -173,13 +175,14 @@ def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:
         line.begin("import")
         taken = stages.import_images(where.location, recipe, **shared)
         line.end(f"{count_of(taken.images + taken.known, 'image')}, {taken.failed:,} failed")
-        _require(taken.images + taken.known, "images were found", recipe)
+        _require(taken.images + taken.known, "images were found", "add images", recipe)
     else:
         line.begin("crawl")
         crawled = stages.crawl(recipe, **shared)
         line.end(f"{count_of(crawled.pages, 'page')}, {count_of(crawled.urls, 'image')}, "
                  f"{crawled.failed:,} failed")  # fmt: skip
-        _require(crawled.urls, "images were found on its pages", recipe)
+        remedy = "change the start pages or the limits of the crawl in it"
+        _require(crawled.urls, "images were found on its pages", remedy, recipe)
         line.begin("download")
         fetched = stages.download(recipe, **shared)
         line.end(f"{count_of(fetched.images, 'new image')}, {fetched.failed:,} failed")
@@ -187,7 +190,9 @@ def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:
     selected = stages.select(recipe, **shared)
     reasons = ", ".join(f"{name} {count:,}" for name, count in selected.rejected.items())
     line.end(f"{count_of(selected.kept, 'image')} kept; rejected: {reasons or 'none'}")
-    _require(selected.kept, f"images were kept (rejected: {reasons or 'none'})", recipe)
+    keys = ", ".join(one.option for one in NUMERIC_LIMITS if one.reason in selected.rejected)
+    remedy = f"change {keys or 'the limits'} under [select] in it, or add images"
+    _require(selected.kept, f"images were kept (rejected: {reasons or 'none'})", remedy, recipe)
     check_kinds(recipe, options.root, line.on_progress)
     line.begin("shard")
     built = stages.shard(recipe, **shared)
@@ -195,11 +200,11 @@ def make_shards(where: Where, recipe: str, options: Options, line: Line) -> str:
     return str(options.root / "manifests" / where.name)
 
 
-def _require(count: int, what: str, recipe: str) -> None:
+def _require(count: int, what: str, remedy: str, recipe: str) -> None:
     if count < NEEDED:
         raise UserError(
-            f"{recipe}: {count:,} {what}, at least {NEEDED} are needed; change the limits or the "
-            "start pages in it, or add images, and run the same command again"
+            f"{recipe}: {count:,} {what}, at least {NEEDED} are needed; {remedy}, and run the same "
+            "command again"
         )
 
 

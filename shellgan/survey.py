@@ -36,10 +36,14 @@ def survey_files(where: Where) -> Survey:
     from pipeline.importers.registry import open_import
 
     found, sides = open_import(Path(where.location)), []
+    lines = [("images", found.found)]
     try:
         for item in islice(found.items(ImportOptions()), _EXAMINED):
             if not isinstance(item, ImportedImage):
                 continue
+            if item.labels and len(lines) == 1:
+                lines.append(("labels", "not used; class_label = 0 in the recipe uses the first of "
+                              "each image, and leaves out images without"))  # fmt: skip
             try:
                 with decoded(item.read(_MAX_BYTES), ImageLimits(100_000_000)) as image:
                     sides.append(min(image.image.size))
@@ -47,7 +51,7 @@ def survey_files(where: Where) -> Survey:
                 continue
     finally:
         found.tree.close()
-    return Survey([("images", found.found)], round(statistics.median(sides)) if sides else 0)
+    return Survey(lines, round(statistics.median(sides)) if sides else 0)
 
 
 def survey_gallery(where: Where, recipe: str, rate: float) -> Survey:

@@ -36,10 +36,10 @@ def shellgan(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return run_here(main, folder, *words)
 
 
-def write_pictures(folder: Path, count: int) -> None:
+def write_pictures(folder: Path, count: int, size: int = 64) -> None:
     folder.mkdir()
     for number in range(count):
-        Image.fromarray(picture(number, 64)).save(folder / f"{number}.png")
+        Image.fromarray(picture(number, size)).save(folder / f"{number}.png")
 
 
 def test_a_folder_to_an_evaluated_run_and_again(
@@ -108,8 +108,24 @@ def test_too_few_images_say_how_many_are_needed(tmp_path: Path) -> None:
         assert said.returncode == 2, said.stderr
         last = said.stderr.splitlines()[-1]
         assert last.startswith(f"error: {out}/")  # the recipe, without `..`
-        assert "at least 100 are needed; change the limits" in last
+        assert "at least 100 are needed; add images" in last
         assert not (out / "runs").exists()
+
+
+def test_too_few_kept_images_name_the_limits(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "some", 100, 20)
+    said = shellgan(tmp_path, "some", *TINY)
+    assert said.returncode == 2, said.stderr
+    assert "are needed; change min_side under [select] in it, or add images" in said.stderr
+    assert "opened in the explorer" not in said.stdout
+
+
+@pytest.mark.parametrize("after", [(), ("--yes",)], ids=["last", "before another"])
+def test_an_option_of_another_command_is_unknown(after: tuple[str, ...], tmp_path: Path) -> None:
+    write_pictures(tmp_path / "some", 1)
+    said = shellgan(tmp_path, "some", "--dry-run", *after)
+    assert said.returncode == 2
+    assert "error: --dry-run: unknown option; shellgan --help lists them" in said.stderr
 
 
 def test_mixed_content_stops_once_and_shows_the_strangest(

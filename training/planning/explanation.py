@@ -57,7 +57,7 @@ def _advice(inputs: AutoInputs) -> str:
         return " (the others need more time; a recipe can make them uniform)"
     unlabelled = not inputs.labels and not inputs.some_unlabelled
     if inputs.without_noise and unlabelled and not inputs.few_kinds:
-        return " (drawings? labels, such as a folder for each kind, would help)"
+        return " (drawings? labels would help: class_label = 0 in the recipe uses those of folders)"
     return ""
 
 

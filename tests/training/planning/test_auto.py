@@ -188,7 +188,7 @@ def test_uneven_backgrounds_are_named() -> None:
     assert "90% with a plain border, are seen" in even
     assert "10% with a plain border (the others need more time" in uneven
     drawn = choose(facts(**DRAWINGS | {"labels": 0})).explanation[1]
-    assert "100% with a plain border (drawings? labels, such as a folder for each kind" in drawn
+    assert "100% with a plain border (drawings? labels would help: class_label" in drawn
 
 
 def test_drawings_of_a_few_kinds_get_a_network_that_learns_pixels() -> None:
