@@ -55,8 +55,10 @@ class Line:
         self._last = now
         if left is None and total and done > self._first:
             left = (now - self._start) / (done - self._first) * max(0.0, total - done)
-        rest = f"; {format_duration(left)} left, whole {format_duration(left + self.later())}" \
-            if left is not None else ""  # fmt: skip
+        rest = ""
+        if left is not None:
+            rest, later = f"; {format_duration(left)} left", self.later()
+            rest += f", {format_duration(left + later)} with the stages after it" if later else ""
         self._print(f"{text}{rest}", "" if sys.stderr.isatty() else "\n")
 
     def end(self, text: str) -> None:

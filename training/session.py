@@ -130,9 +130,8 @@ def _show_header(run: Prepared, found: Forecast) -> None:
 
 
 def _show_summary(reason: EndReason, run: Run, loop: Loop, shown: Display) -> TrainingResult:
-    hours = count_of(float(f"{loop.config.max_hours:.3g}"), "hour")
     details = {
-        EndReason.HOURS: f"the time of {hours} is over",
+        EndReason.HOURS: f"the time of {format_duration(loop.config.max_hours * 3600)} is over",
         EndReason.DISK: loop.disk_full,
         EndReason.RULE: loop.stop_rules.reason,
         EndReason.DIVERGED: f"it became NaN again and again; {DIVERGENCE_HINT}",

@@ -149,7 +149,7 @@ def expectation(now: Progress) -> str:
             f"{now.planned:.3g} kimg, as in earlier runs (real images: {now.limit:.0f})"
         )
     else:
-        parts.append("no evaluation yet, so nothing can be expected of the end")
+        parts.append("no evaluation yet, so the result cannot be predicted")
     return f"auto: after {now.kimg:.3g} of {now.planned:.3g} kimg: {'; '.join(parts)}"
 
 

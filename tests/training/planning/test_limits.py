@@ -75,7 +75,7 @@ def test_max_hours_stops_in_time_and_reports_the_cost(
     )
     assert in_process(run, shards, *hours) == 0
     said = capsys.readouterr().out
-    assert "stopped: the time of 0.01 hours is over; state saved" in said
+    assert "stopped: the time of 0:36 is over; state saved" in said
     took = re.search(r"took 0:(\d+), cost (\d+\.\d\d)", said)
     assert took is not None
     assert int(took[1]) <= 36  # 0.01 hours: saved and reported before they are over
