@@ -44,7 +44,16 @@ class Recipe:
     shards: ShardOptions = field(default_factory=ShardOptions)
 
     def __post_init__(self) -> None:
-        """Move users and passwords from URLs into the headers of their hosts."""
+        """Move users and passwords from URLs into the headers of their hosts.
+
+        Raises:
+            ValueError: options of two sections exclude each other.
+        """
+        if self.originals.side and self.shards.crop == "box":
+            raise ValueError(
+                'shards.crop: "box" needs the whole images that the boxes are of; remove '
+                "originals.side, and download again"
+            )
         found: HostHeaders = {}
         source = take_credentials(self.source, found)
         politeness = with_host_headers(self.politeness, found, map(str, source.start))

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import simplejpeg
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from pipeline.imaging.color import is_gray_palette, to_srgb
 from pipeline.imaging.formats import image_format
@@ -185,6 +186,8 @@ def image_header(data: bytes, is_part: bool = False) -> ImageHeader:
     try:
         with open_file(data, _ANY_SIZE, lambda _needed: None) as file:
             width, height = file.size
+            if isinstance(file, TiffImageFile):  # some versions of Pillow report it upright
+                width, height = (int(file.tag_v2[tag]) for tag in (IMAGEWIDTH, IMAGELENGTH))
             # Pillow decodes a PNG to find EXIF after its pixels
             is_known = width * height > _LARGE or is_part or _ends_without_orientation(data)
             exif = Image.Image.getexif(file) if is_known else file.getexif()

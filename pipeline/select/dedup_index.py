@@ -89,21 +89,22 @@ class DedupIndex:
         repeated = np.ones(count, bool)
         repeated[first] = False
         candidates = (np.frombuffer(self._reasons, np.int8) < 0) & ~repeated
-        outliers = np.full(count, np.nan, np.float32)
-        if scorer is not None and off_topic is not None and candidates.any():
-            scores = scorer(keys[candidates])
-            outliers[candidates] = np.where(scores > off_topic, scores, np.nan)
-            candidates &= np.isnan(outliers)
         order = np.lexsort((keys, *(~size for size in sizes)))
         order = order[candidates[order]]
         same = np.full(count, -1, np.int64)
         digests = np.frombuffer(self._digests, np.uint64).reshape(-1, 4)
         leader = exact_duplicates([one[order] for one in digests.T], np.arange(len(order)))
         same[order[leader >= 0]] = order[leader[leader >= 0]]
+        outliers = np.full(count, np.nan, np.float32)
+        if scorer is not None and off_topic is not None and len(order):
+            first = order[leader < 0]  # copies would move the centre
+            scores = scorer(keys[first])
+            outliers[first] = np.where(scores > off_topic, scores, np.nan)
+            outliers[same >= 0] = outliers[same[same >= 0]]
         found = np.full(count, -1, np.int64)
         bits = np.zeros(count, np.int16)
         details = np.frombuffer(self._details, np.uint64).reshape(-1, DETAIL_WORDS)
-        order = order[leader < 0]
+        order = order[(leader < 0) & np.isnan(outliers[order])]
         if near is not None:
             detailed = order[np.frombuffer(self._detailed, np.int8)[order] > 0]
             duplicates = near_duplicates(

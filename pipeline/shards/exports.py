@@ -12,7 +12,7 @@ import re
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,19 +166,22 @@ def _image_of(key: str) -> str:
     return key.partition("_")[0]
 
 
-def _folder_name(label: str) -> str:
-    """Convert a label to a folder name."""
-    return label.replace("/", "_").replace("\0", "_").strip(". ") or "_"
+def _folder_names(labels: Sequence[str]) -> list[str]:
+    """Convert labels to folder names. If some would be equal, also where capitals do not count, all
+    begin with their number."""
+    names = [label.replace("/", "_").replace("\0", "_").strip(". ") or "_" for label in labels]
+    if len({name.casefold() for name in names}) == len(names):
+        return names
+    return [f"{number} {name}" for number, name in enumerate(names)]
 
 
 def _image_folder(
     dataset: DatasetPaths, index: ShardIndex, paths: list[Path], out: Path, log: EventLog
 ) -> int:
     """Write one folder per class (`images` without classes), for torchvision's ImageFolder."""
-    count = 0
+    count, names = 0, _folder_names(index.labels)
     for sample in _samples(dataset, index, paths, log):
-        label = "images" if sample.number is None else index.labels[sample.number]
-        folder = out / _folder_name(label)
+        folder = out / ("images" if sample.number is None else names[sample.number])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{sample.key}.{index.format}").write_bytes(sample.image)
         count += 1

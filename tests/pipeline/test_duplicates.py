@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from pipeline.select.dedup_index import DedupIndex
 from pipeline.select.duplicates import (
     DuplicateThresholds,
     PerceptualHashes,
@@ -100,6 +103,28 @@ def test_a_heap_of_equal_prints_keeps_the_preferred_one() -> None:
     order = np.arange(200_000)[::-1]
     found = near_duplicates(prints, order, DuplicateThresholds(3, 20))
     assert np.flatnonzero(found.duplicate_of < 0).tolist() == [199_999]
+
+
+def test_copies_do_not_define_what_is_usual_and_share_the_score_of_the_kept_one() -> None:
+    index, asked = DedupIndex(), list[int]()
+    for key, sha256 in enumerate((7, 7, 8, 9, 9, 7), start=1):
+        index.add(
+            SimpleNamespace(record=SimpleNamespace(
+                key=f"{key:016x}", width=9, height=9, bytes=9, phash=f"{key:016x}", detail_hash="",
+                sha256=f"{sha256:064x}",
+            )), None,
+        )  # fmt: skip
+
+    def score(keys: np.ndarray) -> np.ndarray:
+        asked.extend(int(key) for key in keys)
+        return np.where(keys == 4, 5.0, 0.1).astype(np.float32)
+
+    found = index.find_duplicates(None, 2.5, score)
+    assert sorted(asked) == [1, 3, 4]
+    assert [found.rejection(number, index) for number in range(6)] == [
+        None, ("duplicate", f"{1:016x}"), None, ("off_topic", "5.00 deviations from the rest"),
+        ("off_topic", "5.00 deviations from the rest"), ("duplicate", f"{1:016x}"),
+    ]  # fmt: skip
 
 
 def test_words_are_the_digits_in_order() -> None:

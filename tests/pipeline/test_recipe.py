@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.names import recipe_names
-from pipeline.recipe import load_recipe, locate_recipe, recipe_path
+from pipeline.recipe import load_recipe, locate_recipe, parse_recipe, recipe_path
 from pipeline.sources import SOURCES
 from pipeline.sources.html_options import HtmlSource
 from pipeline.sources.url_rules import is_allowed
@@ -30,6 +30,14 @@ def test_defaults_are_polite(tmp_path: Path) -> None:
     assert recipe.politeness.obey_robots
     assert not recipe.politeness.allow_private
     assert recipe.politeness.rate <= 2
+
+
+def test_boxes_need_whole_images() -> None:
+    """They are in pixels of the image as it was served."""
+    values = {"originals": {"side": 256}, "shards": {"crop": "box"}}
+    with pytest.raises(UserError, match=r'shards\.crop: "box" needs the whole images'):
+        parse_recipe(values, "mine")
+    assert parse_recipe({"originals": {"side": 256}}, "mine").originals.side == 256
 
 
 def test_overrides_by_dotted_key(tmp_path: Path) -> None:

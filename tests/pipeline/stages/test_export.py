@@ -61,6 +61,24 @@ def test_torchvision_reads_the_image_folder(made: DatasetPaths, log: Any, tmp_pa
         assert np.asarray(read.loader(path)).tobytes() == values
 
 
+def test_labels_whose_folders_would_be_equal_stay_apart(
+    shop: Any, log: Any, tmp_path: Path
+) -> None:
+    labels = ("Conus sp", "Conus sp.", "conus SP", "A/B", "A_B")
+    for number, label in enumerate(labels):
+        shop.add(shop.served(2, 20 * number, labels=(label,)))
+    recipe = shop.recipe(class_label=0)
+    select(recipe, shop.dataset, log)
+    shard(recipe, shop.dataset, log, workers=1)
+    export(shop.dataset, "imagefolder", tmp_path / "out", log)
+    names = load_index(shop.dataset.manifest_dir)[0].labels
+    found = {one.name: len(list(one.iterdir())) for one in (tmp_path / "out").iterdir()}
+    assert sorted(names) == sorted(labels)
+    assert found == {
+        f"{number} {name.replace('/', '_').strip('.')}": 2 for number, name in enumerate(names)
+    }
+
+
 def test_the_zip_is_what_stylegans_loader_expects(
     made: DatasetPaths, log: Any, tmp_path: Path
 ) -> None:

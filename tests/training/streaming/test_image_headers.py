@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from pipeline.imaging.images import image_header
+from pipeline.imaging.images import decoded, image_header
+from pipeline.imaging.limits import ImageLimits
 from tests.helpers.foreign_shards import drawn, file_of
 from training.streaming.ranges import RangeReader, open_ranges
 from training.streaming.tar_scan import SampleOptions, TarScan, scan_tar
@@ -141,6 +142,17 @@ def test_an_orientation_after_the_pixels_is_found(tmp_path: Path, data: bytes) -
     assert image_header(data)[:2] == (60, 90)
     scan, _ = scanned(tmp_path / "a.tar", "turned.png", data, len(data))
     assert scan.images[0][:3] == ("turned", 60, 90)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_the_size_is_that_of_the_upright_image(form: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = file_of(drawn(1, 90, 60), form, exif=exif)
+    with decoded(data, ImageLimits(1 << 20)) as image:
+        assert image.image.size == ((60, 90) if orientation > 4 else (90, 60))
+        assert image_header(data)[:2] == image.image.size
 
 
 def test_a_complete_png_is_not_decoded_for_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
