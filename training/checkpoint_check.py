@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from training.checkpoint import Unusable
+from training.monitoring.history import is_finite_number
 from training.state import State
 
 NETWORKS = ("generator", "discriminator", "average")
@@ -118,7 +119,7 @@ def check_resumable(values: Mapping[str, Any], fresh: State) -> None:
 
 def _check_numbers(values: Any, what: str) -> None:
     for value in values:
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not is_finite_number(value):
             raise Unusable(f"{what}: not a finite number")
 
 

@@ -26,6 +26,7 @@ from training import checkpoint
 from training.checkpoint_check import check_resumable
 from training.config import Config
 from training.cuda_graphs import check_graphs
+from training.data import requires_labels
 from training.evaluation.evaluator import Evaluator
 from training.machine.allocator import retain_freed_memory
 from training.machine.determinism import determinism
@@ -116,6 +117,7 @@ def prepare(
         shown.message(line)
     source = open_training_sets(location, config)
     config = drop_label_conditions(config, source.classes)
+    _require_labels(config, source, location)
     run = find_run(run_name or default_run_name(config, source))
     if source.clusters is not None and (known := known_clusters(run)):
         source = open_training_sets(location, config, known)
@@ -153,6 +155,18 @@ def prepare(
     return Prepared(
         config, source, run, device, ranks, state, values, seen, found, shown, most, placement
     )  # fmt: skip
+
+
+def _require_labels(config: Config, source: ShardDataset, location: str) -> None:
+    """Raise UserError if images whose labels are known have none, but each needs one."""
+    if not (requires_labels(config) and source.reads_labels) or source.labels is None:
+        return
+    missing = int((source.labels < 0).sum())
+    if missing:
+        raise UserError(
+            f"{location}: {count_of(missing, 'image')} without a label, and the networks are "
+            "conditioned on labels; remove such images, or give --data.label none"
+        )
 
 
 def _take(

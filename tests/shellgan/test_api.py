@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,26 @@ def test_a_callbacks_error_is_raised_after_a_checkpoint(tmp_path: Path) -> None:
             shards.manifest, "shells64", run="r", root=tmp_path, options=SMALL, callbacks=[Broken]
         )
     assert [path.stem for path in (tmp_path / "runs/r/checkpoints").glob("*.pt")] == ["0000000008"]
+
+
+def test_what_a_row_cannot_hold_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    """Otherwise no checkpoint of the run could be used."""
+
+    class Notes(shellgan.Callback):
+        def on_row(self, row: dict[str, Any]) -> None:
+            row |= {"mine": 0.5, "odd": float("nan"), "phase": "warm", "tensor": torch.ones(1)}
+
+    shards, said = SmallShards(tmp_path), list[str]()
+    for kimg in (0.016, 0.032):
+        done = shellgan.train(
+            shards.manifest, "shells64", run="r", root=tmp_path, callbacks=[Notes],
+            options={**SMALL, "total_kimg": kimg, "record.log_kimg": 0.008}, on_message=said.append,
+        )  # fmt: skip
+    rows = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["seen"], row["mine"]) for row in rows] == [(n, 0.5) for n in (8, 16, 24, 32)]
+    assert all({"odd", "phase", "tensor"}.isdisjoint(row) for row in rows)
+    warnings = [line for line in said if "is left out of the history" in line]
+    assert [line.split()[1] for line in warnings] == ["odd", "phase", "tensor"] * 2
 
 
 def test_models_take_labels_and_refuse_wrong_ones(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers.foreign_shards import numbered, write_tar
 from tests.helpers.small_shards import SmallShards
 from training import checkpoint
 from training.planning import memory
@@ -127,6 +128,18 @@ def test_images_without_the_labels_that_are_needed_are_refused_by_both(
     status, said = both(tmp_path / "work" / "runs" / "one", shards, *LABELS)
     assert status == 2
     assert "has no label" in said
+
+
+def test_one_image_without_its_label_is_refused_before_training(
+    tmp_path: Path, both: Callable[..., tuple[int, str]]
+) -> None:
+    samples = numbered(120, cls=b"0") + numbered(1, 120)
+    path = write_tar(tmp_path / "a.tar", samples)
+    run = tmp_path / "work" / "runs" / "one"
+    status, said = both(run, str(path), *LABELS)
+    assert status == 2
+    assert "a.tar: 1 image without a label, and the networks are conditioned on labels" in said
+    assert not (run / "config.json").exists()
 
 
 @pytest.mark.parametrize(

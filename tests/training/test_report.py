@@ -157,7 +157,9 @@ def test_ways_and_neighbours_are_what_they_say(trained: Path) -> None:
     random = torch.Generator().manual_seed(1)
     latents = torch.randn(64, known.generator.z_dim, generator=random)
     labels = torch.zeros(64, dtype=torch.long)
+    assert interpolation(known.space, latents[:1], labels[:1]) is None
     ways = interpolation(known.space, latents, labels)
+    assert ways is not None
     size = known.shape.height
     assert ways.shape == (WAYS * size, STEPS * size, known.shape.channels)
     ends = known.space.generate(known.space.map(latents[:2], labels[:2]), labels[:2])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from typing import TYPE_CHECKING
 
 import torch
 
 from training.callbacks.base import Callback, Diverged
 from training.config import crossed
-from training.monitoring.history import Row
+from training.monitoring.history import Row, is_finite_number
+
+if TYPE_CHECKING:
+    from training.loop import Loop
 
 
 class HistoryCallback(Callback):
@@ -17,6 +21,10 @@ class HistoryCallback(Callback):
 
     row: Row | None = None
     """The row of this step, if one was due."""
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self._left_out = set[str]()
 
     def on_timers_reset(self) -> None:
         self._since = (time.monotonic(), self.loop.state.seen)
@@ -33,8 +41,20 @@ class HistoryCallback(Callback):
                 raise Diverged(name)
         for callback in loop.callbacks:
             callback.on_row(row)
+        self._leave_out_unusable(row)
         loop.on_main_process(lambda: loop.history.add(row))
         self.row = row
+
+    def _leave_out_unusable(self, row: Row) -> None:
+        """Remove what a callback added but no checkpoint can hold, with one warning each."""
+        for name in [name for name, value in row.items() if not is_finite_number(value)]:
+            value = row.pop(name)
+            if name not in self._left_out:
+                self._left_out.add(name)
+                self.loop.display.message(
+                    f"warning: {name} is left out of the history: {value!r:.60} is not a finite "
+                    "number"
+                )
 
     def _make_row(self) -> Row:
         now, seen = time.monotonic(), self.loop.state.seen

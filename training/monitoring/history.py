@@ -7,6 +7,7 @@ so no row is duplicated and none comes from lost steps.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,11 @@ from pipeline.contract import (
 from training.monitoring.event_file import EventFile
 
 Row = dict[str, Any]
+
+
+def is_finite_number(value: object) -> bool:
+    """Return True for what a row can hold: a finite integer or float."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 class History:

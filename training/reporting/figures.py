@@ -29,9 +29,12 @@ READING_SECONDS = 5.0
 """Reading real images stops after this time: the files that follow the report wait for it."""
 
 
-def interpolation(space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor) -> Pixels:
+def interpolation(space: LatentSpace, latents: torch.Tensor, labels: torch.Tensor) -> Pixels | None:
     """Rows of interpolations between pairs of the first latents (n, z_dim): in w if there is a
-    mapping, otherwise spherical in z. A row has the label of its first image."""
+    mapping, otherwise spherical in z. A row has the label of its first image. None of one latent.
+    """
+    if len(latents) < 2:
+        return None
     pairs = range(0, min(2 * WAYS, len(latents) - 1), 2)
     positions = row_positions(1, STEPS)
     images = [
