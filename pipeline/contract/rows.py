@@ -30,7 +30,7 @@ def image_key(url: str) -> str:
 class ManifestRow:
     """One image of the URL manifest. `boxes` are annotated objects, each (left, top, right,
     bottom) in pixels of the upright image; `page_opt_out` lists the opt-out signals of the page
-    that the recipe overrides (`noai: meta element`).
+    (`noai: meta element`): those that the recipe overrides, or that the page got after a crawl.
 
     Text from outside enters the dataset here, so it is made safe to write (`safe_text`), and
     passwords are removed from URLs.

@@ -10,9 +10,8 @@ therefore appended to `recent` (their keys are in memory) and merged in batches,
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from pipeline.crawl.manifest_lookup import (
     row_checksum,
     tail_digest,
 )
+from pipeline.crawl.revisions import note_opt_out, note_revision, revised_line
 from pipeline.databases import transaction
 
 _SCHEMA = """
@@ -59,7 +59,7 @@ class CatchUpResult:
 
 class ImageIndex:
     """The rows of the manifest and the pages on which they were found. Call `add`,
-    `begin_page_update` and `end_page_update` inside a transaction."""
+    `begin_page_update`, `end_page_update` and `opt_out` inside a transaction."""
 
     def __init__(self, db: sqlite3.Connection, manifest: Path) -> None:
         self._db = db
@@ -124,7 +124,7 @@ class ImageIndex:
                     break
                 fresh[key] = row
             elif key not in seen:
-                self._note_revision(key, page, checksum, row)
+                note_revision(self._db, key, page, checksum, row)
                 found_again += before is not None and before <= EXTERNAL
             seen.setdefault(key, checksum)
         if fresh or found_again:
@@ -152,11 +152,10 @@ class ImageIndex:
         page: int | None = self._one("SELECT max(page) FROM images WHERE key = ?", key)
         return page
 
-    def _note_revision(self, key: int, page: int, checksum: int, row: ManifestRow) -> None:
-        before = self._one("SELECT facts FROM images WHERE key = ? AND page = ?", key, page)
-        if before is not None and before != checksum:
-            text = json.dumps(row.to_json(), ensure_ascii=False)
-            self._db.execute("REPLACE INTO revised VALUES (?, ?, ?)", (key, row.page, text))
+    def opt_out(self, page: int, signals: Sequence[str]) -> None:
+        """Record that a page opts out. Its images have these signals in the manifest, except those
+        that are also on a page that does not opt out."""
+        note_opt_out(self._db, page, signals)
 
     def _link(self, page: int, seen: dict[int, int]) -> None:
         self._db.executemany(
@@ -207,13 +206,9 @@ class ImageIndex:
         with self._manifest.open("rb") as lines, atomic_file(self._manifest) as file:
             for line in lines:
                 key, page, _ = self._identify(line)
-                text = self._one("SELECT row FROM revised WHERE key = ? AND page = ?", key, page)
-                if text is not None:
-                    old: dict[str, Any] = json.loads(line)
-                    revised = {**old, **json.loads(text), "found": old.get("found", "")}
-                    line = json.dumps(revised, ensure_ascii=False).encode() + b"\n"
-                    count += 1
-                file.write(line)
+                revised = revised_line(self._db, key, page, line)
+                count += revised is not None
+                file.write(line if revised is None else revised)
         self._rows = JsonlAppender(self._manifest)
         with transaction(self._db):
             self._remember(self.count())

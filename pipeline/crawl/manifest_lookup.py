@@ -97,8 +97,8 @@ def key_number(key: str) -> int:
 def row_checksum(row: ManifestRow) -> int:
     """Return a checksum of the metadata of an image on a page, to detect changes."""
     metadata: list[object] = [row.title, row.labels, row.license, row.attribution]
-    text = json.dumps([*metadata, row.page_opt_out] if row.page_opt_out else metadata)
-    return zlib.crc32(text.encode()) + 1
+    metadata += [value for value in (row.page_opt_out, row.boxes) if value]
+    return zlib.crc32(json.dumps(metadata).encode()) + 1
 
 
 def tail_digest(path: Path, end: int) -> str:

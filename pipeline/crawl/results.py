@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import TypeAdapter
 
 from pipeline.crawl.page import STAGE
-from pipeline.crawl.state import CrawlPage, is_chunk
+from pipeline.crawl.state import CHAIN, CrawlPage, is_chunk
 from pipeline.errors import Failure
 from pipeline.events import EventLog
 from pipeline.sources import (
@@ -30,10 +30,6 @@ from pipeline.web.local_files import SCHEME
 _LIMITS = ("max_pages", "max_images")
 _ADDED = frozenset(("max_unproductive_pages", "allow_outside_links", "boxes"))
 """Options that earlier versions did not have; at their defaults they do not affect the digest."""
-
-_CHAIN = "chain"
-"""Key in the context of a next page: the number of images before the page that links to it, and the
-number of consecutive pages of the list without a new image."""
 
 _LOGGED_REASONS = frozenset((
     "template", "bad_entry", "bad_line", "bad_url", "bad_next", "broken_xml", "too_many_entries",
@@ -140,7 +136,7 @@ def pages_to_follow(
         gained: how many images the crawl had found before this page.
         dropped: counts the pages that are not followed, by reason.
     """
-    before = page.request.context.get(_CHAIN, {"gained": -1, "idle": 0})
+    before = page.request.context.get(CHAIN, {"gained": -1, "idle": 0})
     idle = 0 if gained > before["gained"] else before["idle"] + 1
     for one in requests:
         if one.depth > source.max_depth:
@@ -152,7 +148,7 @@ def pages_to_follow(
         elif idle >= source.max_unproductive_pages:
             dropped.add("unproductive", one.url)
         else:
-            chain = {_CHAIN: {"gained": gained, "idle": idle}}
+            chain = {CHAIN: {"gained": gained, "idle": idle}}
             yield replace(one, context={**one.context, **chain})
 
 

@@ -37,6 +37,7 @@ from pipeline.sources.interface import MAX_LIMIT
 from pipeline.web.failures import failure, internal_failure
 from pipeline.web.host_headers import dropped_credentials
 from pipeline.web.local_files import SCHEME, file_path
+from pipeline.web.opt_out.signals import signal_texts
 from pipeline.web.urls import dropped_users
 from pipeline.web.waits import log_waits
 
@@ -197,7 +198,8 @@ class _Crawl:
     def _fail(self, page: CrawlPage, failed: Failure) -> None:
         self._log.log_failure(failed)
         self._account.fail(failed)
-        self._state.fail(page.id)
+        opt_out = signal_texts(failed.detail) if failed.kind == "opt_out" else ()
+        self._state.fail(page.id, opt_out)
 
     def _finish_heads(self) -> None:
         """Write all results that are next in order."""
@@ -239,7 +241,7 @@ class _Crawl:
             self._state.mark_gone(page.id)
         elif stamp and stamp == page.digest and page.fetched:
             self._finish(page, None)
-        elif self._finish_parsed(page, Page(page.request, path=path)):
+        elif self._finish_parsed(page, Page(page.request, path=path)) and not self._full:
             self._state.set_file_stamp(page.id, stamp)
 
     def _finish_piece(self, page: CrawlPage) -> None:

@@ -18,20 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contract import DatasetPaths, ManifestRow
+from pipeline.crawl.database import open_database
 from pipeline.crawl.image_index import EXTERNAL, ImageIndex
 from pipeline.crawl.manifest_lookup import batches
 from pipeline.databases import sqlite_errors, transaction
 from pipeline.sources import PageRequest
 
-_VERSION = 2
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS pages (
-    id INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE, depth INTEGER NOT NULL,
-    context TEXT NOT NULL, state TEXT NOT NULL, etag TEXT, last_modified TEXT, digest TEXT,
-    fetched TEXT, result TEXT
-);
-CREATE INDEX IF NOT EXISTS pages_state ON pages (state, id);
-"""
+CHAIN = "chain"
+"""Key in the context of a next page: the number of images before the page that links to it, and the
+number of consecutive pages of the list without a new image."""
+
+_STALE = "context LIKE ' %'"
+"""A stale context is from an earlier recipe. It begins with a space, which JSON ignores."""
 
 
 @dataclass(frozen=True)
@@ -75,32 +73,13 @@ _IF_DAMAGED = (
 )
 
 
-def _open_database(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None)
-    try:
-        db.executescript(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -16000;"
-            "PRAGMA temp_store = FILE; PRAGMA journal_size_limit = 16000000;"
-        )
-        if db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            # New, or of another version: start again. The manifest still lists the images.
-            for table in ("meta", "pages", "images", "recent", "revised"):
-                db.execute(f"DROP TABLE IF EXISTS {table}")
-            db.execute(f"PRAGMA user_version = {_VERSION}")
-        db.executescript(_SCHEMA)
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
-
-
 class CrawlState:
     """The state of one crawl, opened by `open_crawl_state`. Not thread-safe; the caller must hold
     the lock of the dataset."""
 
     def __init__(self, path: Path, manifest: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = _open_database(path)
+        self._db = open_database(path)
         try:
             self.images = ImageIndex(self._db, manifest)
         except BaseException:
@@ -127,20 +106,29 @@ class CrawlState:
 
     def add_pages(self, requests: Iterable[PageRequest]) -> None:
         """Append unknown pages to the queue. The context of a chunk is replaced, because the chunks
-        of a changed file start at other offsets."""
+        of a changed file start at other offsets; a stale context is replaced except its chain."""
+        rows = [(one.url, one.depth, json.dumps(dict(one.context))) for one in requests]
+        self._db.executemany(
+            "UPDATE pages SET depth = ?2, context = json_patch(?3, json_object("
+            f"'{CHAIN}', json_extract(context, '$.{CHAIN}'))) WHERE url = ?1 AND {_STALE}",
+            rows,
+        )
         self._db.executemany(
             "INSERT INTO pages (url, depth, context, state) VALUES (?, ?, ?, 'new') "
             "ON CONFLICT (url) DO UPDATE SET context = excluded.context "
             "WHERE (url LIKE 'file:%' OR url LIKE '%#%') AND context != excluded.context",
-            ((one.url, one.depth, json.dumps(dict(one.context))) for one in requests),
+            rows,
         )
 
     def waiting(self, count: int, max_pages: int) -> list[CrawlPage]:
-        """Return the first `count` pages to fetch."""
+        """Return pages to fetch, from the first `count` in the queue. One with a stale context
+        must be the first, because an earlier page may replace the context."""
         return self._pages(
-            "state = 'new' AND id <= ? AND url NOT LIKE 'file:%' AND url NOT LIKE '%#%' "
+            "id IN (SELECT id FROM pages WHERE state = 'new' AND id <= ? AND url NOT LIKE 'file:%' "
+            "AND url NOT LIKE '%#%' ORDER BY id LIMIT ?) "
+            f"AND (NOT {_STALE} OR id = (SELECT min(id) FROM pages WHERE state = 'new')) "
             "ORDER BY id",
-            (max_pages,),
+            (max_pages, count),
             count,
         )
 
@@ -191,9 +179,17 @@ class CrawlState:
         )
 
     def requeue_all(self, *, unconditionally: bool) -> None:
-        """Queue every page again, by conditional requests unless `unconditionally`."""
-        validators = ", etag = NULL, last_modified = NULL, digest = NULL" if unconditionally else ""
-        self._db.execute(f"UPDATE pages SET state = 'new', result = NULL{validators}")
+        """Queue every page again, by conditional requests unless `unconditionally`: then also their
+        contexts are stale, until a page or the recipe names the page again. Results that are not
+        written are lost, so their pages are requested without conditions."""
+        where = "" if unconditionally else "WHERE state = 'held'"
+        with transaction(self._db):
+            self._db.execute(
+                f"UPDATE pages SET etag = NULL, last_modified = NULL, digest = NULL {where}"
+            )
+            self._db.execute("UPDATE pages SET state = 'new', result = NULL")
+            if unconditionally:
+                self._db.execute("UPDATE pages SET context = ' ' || ltrim(context)")
 
     # the outcome of a page
 
@@ -219,14 +215,17 @@ class CrawlState:
         """Store the stamp of a file that was read."""
         self._db.execute("UPDATE pages SET digest = ? WHERE id = ?", (digest, page))
 
-    def fail(self, page: int) -> None:
-        """Mark a page as failed. Images found earlier are kept. The validators are cleared, because
-        they may describe the body that could not be parsed."""
-        self._db.execute(
-            "UPDATE pages SET state = 'failed', result = NULL, etag = NULL, last_modified = NULL, "
-            "digest = NULL WHERE id = ?",
-            (page,),
-        )
+    def fail(self, page: int, opt_out: Sequence[str] = ()) -> None:
+        """Mark a page as failed. Images found earlier are kept, with the signals `opt_out`. The
+        validators are cleared, because they may describe the body that could not be parsed."""
+        with transaction(self._db):
+            if opt_out:
+                self.images.opt_out(page, opt_out)
+            self._db.execute(
+                "UPDATE pages SET state = 'failed', result = NULL, etag = NULL, "
+                "last_modified = NULL, digest = NULL WHERE id = ?",
+                (page,),
+            )
 
     def mark_gone(self, page: int) -> None:
         """Mark a page as gone; its images are no longer found on it."""

@@ -22,6 +22,7 @@ from pipeline.forgotten import read_forgotten
 from pipeline.imaging.images import EXTENSIONS
 from pipeline.imaging.limits import limit_decoding
 from pipeline.originals.inspect_image import StoredImage, check_body, inspect_image
+from pipeline.originals.page_opt_outs import PageOptOuts
 from pipeline.originals.part_planning import assign_parts
 from pipeline.originals.part_writer import PartWriter
 from pipeline.originals.parts import PART_SIZE, PartFiles
@@ -147,6 +148,7 @@ class _Downloader:
         self._results: dict[str, PartResult] = {}
         self._parts = parts
         self._forgotten = read_forgotten(dataset).keys
+        self._opt_outs = PageOptOuts(dataset, recipe.politeness)
         self._backlog = 0
         self._total = len(parts) * PART_SIZE
         self._done = 0
@@ -186,7 +188,7 @@ class _Downloader:
             row = next(self._rows, None)
             if row is not None:
                 assert self._feeding is not None
-                self._fetcher.add((self._feeding, row), row.url)
+                self._request(self._feeding, row)
                 continue
             self._feeding = None
             if len(self._remaining) + len(self._finishing) >= _OPEN_PARTS:
@@ -195,6 +197,13 @@ class _Downloader:
             if part is None:
                 return
             self._open_part(part)
+
+    def _request(self, writer: PartWriter, row: ManifestRow) -> None:
+        """Pass a row to the fetcher, unless its page opts out."""
+        if refused := self._opt_outs.refusal(row, STAGE):
+            self._fail(writer, row, refused)
+        else:
+            self._fetcher.add((writer, row), row.url)
 
     def _open_part(self, part: str) -> None:
         writer = PartWriter(self._dataset, part)

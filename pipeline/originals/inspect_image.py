@@ -102,11 +102,14 @@ def inspect_image(
 
 def _all_signals(row: ManifestRow, response: Response) -> list[Signal]:
     """Return the opt-out signals of an image: in its response, in its file, and on its page."""
-    signals = [*response.signals, *data_mining_signals(response.body)]
-    for text in row.page_opt_out:
-        name, _, where = text.partition(": ")
-        signals.append(Signal(name, f"page, {where}"))
+    signals = [*response.signals, *data_mining_signals(response.body), *row_signals(row)]
     return list(dict.fromkeys(signals))
+
+
+def row_signals(row: ManifestRow) -> list[Signal]:
+    """Return the opt-out signals of an image's page in its manifest row."""
+    parts = (text.partition(": ") for text in row.page_opt_out)
+    return [Signal(name, f"page, {where}") for name, _, where in parts]
 
 
 def image_limits(recipe: Recipe) -> ImageLimits:

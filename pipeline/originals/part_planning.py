@@ -91,10 +91,11 @@ def _new_rows(index: KeyIndex, rows: Iterator[ManifestRow]) -> Iterator[Manifest
 
 
 def rows_for_keys(dataset: DatasetPaths, keys: set[str]) -> dict[str, dict[str, Any]]:
-    """Return the planned manifest rows of `keys`."""
+    """Return the rows of `keys` in the manifest, else in the plans."""
     found: dict[str, dict[str, Any]] = {}
     for part in planned_parts(dataset):
         for row in PartFiles(dataset, part).rows():
             if row.key in keys:
                 found[row.key] = row.to_json()
+    found |= {row.key: row.to_json() for row in manifest_rows(dataset) if row.key in keys}
     return found

@@ -103,14 +103,16 @@ def forget(
     Shards are rebuilt with their previous options, even if the recipe has changed.
 
     Raises:
-        UserError: no filter was given, or nothing in the manifest matches.
+        UserError: no filter was given, one is blank, or nothing in the manifest matches.
     """
+    urls, hosts, licenses, keys = tuple(urls), tuple(hosts), tuple(licenses), tuple(keys)
+    _refuse_blank({"--url": urls, "--host": hosts, "--license": licenses, "--key": keys})
     wanted = ForgetFilter(
         frozenset([*keys, *(image_key(canonical_url(url) or url) for url in urls)]),
         frozenset(host.casefold() for host in hosts),
-        tuple(licenses),
+        licenses,
     )
-    if not (wanted.keys or wanted.hosts or any(wanted.licenses)):
+    if not (wanted.keys or wanted.hosts or wanted.licenses):
         raise UserError("forget: give a URL, a host, a licence or a key")
     found = _find_keys(dataset, wanted)
     if not found:
@@ -122,6 +124,13 @@ def forget(
     shutil.rmtree(staging_folder(dataset), ignore_errors=True)
     rebuilt = _rebuild(recipe, dataset, log, workers) if dataset.selection.exists() else {}
     return ForgetResult(new, erased, rebuilt, _count_pending(dataset, found))
+
+
+def _refuse_blank(values: dict[str, tuple[str, ...]]) -> None:
+    """Raise a `UserError` if a value of an option is blank: it would match every image."""
+    for option, given in values.items():
+        if not all(map(str.strip, given)):
+            raise UserError(f"forget {option}: the value is blank; give one, or omit {option}")
 
 
 def _find_keys(dataset: DatasetPaths, wanted: ForgetFilter) -> set[str]:

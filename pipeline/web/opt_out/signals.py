@@ -89,6 +89,11 @@ def describe(signals: Iterable[Signal]) -> str:
     return "; ".join(str(signal) for signal in dict.fromkeys(signals))
 
 
+def signal_texts(detail: str) -> list[str]:
+    """Return the signals in the detail of an `opt_out` failure, each as `noai: X-Robots-Tag`."""
+    return [one for one in detail.split("; ") if one.partition(": ")[0] in SIGNALS]
+
+
 def signal_names(detail: str) -> list[str]:
     """Return the names of the signals in the detail of an `opt_out` failure; `NAMELESS` if none.
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.contract import UserError, load_index, read_jsonl
+from pipeline.forgotten import forgotten_path
 from pipeline.originals.parts import PartFiles, planned_parts
 from pipeline.select.stage import select
 from pipeline.shards.forget import forget
@@ -137,3 +138,13 @@ def test_what_is_not_there_is_a_mistake(shop: Any, log: Any) -> None:
         forget(shop.recipe(), shop.dataset, log, hosts=["other.example"])
     with pytest.raises(UserError, match="give a URL"):
         forget(shop.recipe(), shop.dataset, log)
+
+
+@pytest.mark.parametrize("option", ["urls", "hosts", "licenses", "keys"])
+@pytest.mark.parametrize("value", ["", "  "], ids=["empty", "blank"])
+def test_a_blank_value_forgets_nothing(option: str, value: str, shop: Any, log: Any) -> None:
+    shop.add(shop.served(2))
+    given = {"licenses": ["CC BY"], option: [value]}
+    with pytest.raises(UserError, match=f"forget --{option[:-1]}: the value is blank; give one"):
+        forget(shop.recipe(), shop.dataset, log, **given)
+    assert not forgotten_path(shop.dataset).exists()
