@@ -249,6 +249,12 @@ def _import(args: argparse.Namespace) -> int:
             f"not read again, because an earlier import failed to: "
             f"{count_of(result.failed_before, 'image')}; the reasons are in {dataset.failure_log}"
         )
+    if result.pending:
+        say(
+            f"{count_of(result.pending, 'image')} in parts that an interrupted import or download "
+            "left incomplete; run that again, or, if its source no longer has all of them, run: "
+            f"{command(args, 'download')} (which records the others as failed)"
+        )
     return 1 if result.failed else 0
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, product
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,10 +18,12 @@ from pipeline.importers.items import (
     as_text,
     box_of_size,
     broken_metadata,
+    is_file,
     make_item,
     sort_objects,
 )
 from pipeline.importers.members import FolderMember, Member
+from pipeline.importers.path_matches import match_paths
 from pipeline.importers.tree import Tree, base_name
 from pipeline.outside_text import open_text
 from pipeline.sources.json_stream import json_elements
@@ -68,19 +72,29 @@ class _Content:
 def read(tree: Tree, options: ImportOptions) -> Items:
     """Yield the images with the boxes and categories of their objects, the largest first. Crowds
     are skipped."""
-    places = {base_name(name): member for name, member in tree.files.items()}
     for name in _tables(tree):
-        split = PurePosixPath(name).stem.removeprefix("instances_").rstrip("0123456789")
+        split = _split_folder(name).rstrip("0123456789")
         if base_name(name).startswith("_"):  # Roboflow: train/_annotations.coco.json
             split = PurePosixPath(name).parent.name
         if not options.has_split(split):
             continue
         content = _Content()
         yield from _read_content(tree, name, content)
+        near = match_paths([_place(name, one) for one in content.images.values()], tree.files)
+        matches = Counter(chain.from_iterable(near.values()))
+        bases = Counter(base_name(one) for one in set(content.images.values()))
         for number, file_name in content.images.items():
-            member = places.get(base_name(file_name)) or _beside(tree, name, split, file_name)
+            names = near.get(_place(name, file_name), [])
+            where = f"{tree.files[name].url}#{number}"
+            if len(names) > 1 or any(matches[one] > 1 for one in names):
+                several = f"several images or entries of this name: {file_name:.200}"
+                yield broken_metadata(where, f"{several}; write their paths in file_name")
+                continue
+            others = bases[base_name(file_name)] - 1
+            member = (
+                tree.files[names[0]] if names else _beside(tree, name, split, file_name, others)
+            )
             if member is None:
-                where = f"{tree.files[name].url}#{number}"
                 yield failure(STAGE, where, "not_found", detail=f"no image {file_name:.200}")
                 continue
             found = content.objects.get(number, [])
@@ -91,18 +105,32 @@ def read(tree: Tree, options: ImportOptions) -> Items:
             yield make_item(member.url, member.read, labels, title, {}, boxes)
 
 
-def _beside(tree: Tree, table: str, split: str, file_name: str) -> Member | None:
+def _place(table: str, file_name: str) -> str:
+    """Return where the image of a JSON file is likely to be: in a folder `train2017` beside it."""
+    return f"{table.rpartition('/')[0]}/{_split_folder(table)}/{_relative(file_name)}"
+
+
+def _split_folder(table: str) -> str:
+    return PurePosixPath(table).stem.removeprefix("instances_")
+
+
+def _relative(file_name: str) -> str:
+    """Return the path of an image without what leads out of its folder."""
+    return "/".join(part for part in file_name.split("/") if part not in ("", ".", ".."))
+
+
+def _beside(tree: Tree, table: str, split: str, file_name: str, others: int) -> Member | None:
     """Return an image of a JSON file that was given alone: in its folder, or in the folder
-    `train2017` beside that of the annotations."""
+    `train2017` beside that of the annotations. `others` is the number of entries that have the same
+    base name."""
     if not tree.single:
         return None
-    stem = PurePosixPath(table).stem.removeprefix("instances_")
-    base, folder = base_name(file_name.replace("\\", "/")), tree.path.parent
-    for place in (folder, folder.parent):
-        for part in (stem, split, "images", "."):
-            path = place / part / base
-            if path.is_file():
-                return FolderMember(path)
+    folder = tree.path.parent
+    names = (_relative(file_name), *([] if others else [base_name(file_name)]))
+    parts = (_split_folder(table), split, "images", ".")
+    for name, place, part in product(names, (folder, folder.parent), parts):
+        if is_file(path := place / part / name):
+            return FolderMember(path)
     return None
 
 

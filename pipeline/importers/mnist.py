@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO
 
 from pipeline.errors import Failure
 from pipeline.imaging.limits import ImageError
-from pipeline.importers.items import STAGE, ImportOptions, Items, make_item
+from pipeline.importers.items import STAGE, ImportOptions, Items, broken_metadata, make_item
 from pipeline.importers.members import Budget, Member, unpack
 from pipeline.importers.raw_pixels import read_png
 from pipeline.importers.tree import Tree, base_name
@@ -30,13 +32,32 @@ def detect(tree: Tree) -> str:
 
 
 def _image_files(tree: Tree) -> list[str]:
-    """Return the files of images; of several copies, only the unpacked one."""
-    found: dict[str, str] = {}
+    """Return the files of images; of several copies, only the unpacked one. Datasets with the same
+    file names, in different folders, are not copies."""
+    found: dict[str, dict[str, str]] = {}
     for name in sorted(tree.files, key=lambda name: (name.endswith(".gz"), name)):
         base = base_name(name).lower()
         if _IMAGES.fullmatch(base):
-            found.setdefault(base.removesuffix(".gz").replace(".", "-"), name)
-    return sorted(found.values())
+            same = found.setdefault(base.removesuffix(".gz").replace(".", "-"), {})
+            same.setdefault(_folder(name), name)
+    return sorted(name for same in found.values() for name in _without_copies(tree, same.values()))
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _without_copies(tree: Tree, names: Collection[str]) -> Iterable[str]:
+    """Return the first of the files with the same bytes, as in Kaggle's copy of MNIST."""
+    if len(names) < 2:
+        return names
+    contents: dict[str, str] = {}
+    for name in names:
+        content = name
+        with suppress(ImageError, OSError), tree.open(name) as file:
+            content = hashlib.sha256(file.read()).hexdigest()
+        contents.setdefault(content, name)
+    return contents.values()
 
 
 def read(tree: Tree, options: ImportOptions) -> Items:
@@ -76,8 +97,12 @@ def _labels(tree: Tree, name: str, count: int) -> Generator[Failure, None, bytes
     """Return the class numbers of a file's images; empty after yielding a failure."""
     base = base_name(name).removesuffix(".gz")
     wanted = re.sub("images?", "labels", base).replace("idx3", "idx1")
-    found = tree.beside(wanted, f"{wanted}.gz")
     url = tree.files[name].url
+    try:
+        found = _labels_file(tree, name, wanted)
+    except ValueError as error:
+        yield broken_metadata(url, str(error))
+        return b""
     if found is None:
         yield failure(STAGE, url, "not_found", detail=f"no file of labels, {wanted}")
         return b""
@@ -95,6 +120,23 @@ def _labels(tree: Tree, name: str, count: int) -> Generator[Failure, None, bytes
         yield failure(STAGE, member.url, "damaged", detail=detail)
         return b""
     return labels
+
+
+def _labels_file(tree: Tree, name: str, wanted: str) -> tuple[str, Member] | None:
+    """Return the labels of a file of images: in its folder, or else the only ones of this name.
+
+    Raises:
+        ValueError: there are several.
+    """
+    bases = [wanted.casefold(), f"{wanted}.gz".casefold()]
+    named = [one for one in tree.files if base_name(one).casefold() in bases]
+    beside = [one for one in named if _folder(one) == _folder(name)]
+    if not beside and len({_folder(one) for one in named}) > 1:
+        raise ValueError(f"several files of labels, {wanted}; put one beside the images")
+    if not named:
+        return tree.beside(wanted, f"{wanted}.gz")
+    first = min(beside or named, key=lambda one: bases.index(base_name(one).casefold()))
+    return first, tree.files[first]
 
 
 def _open(name: str, member: Member) -> IO[bytes]:

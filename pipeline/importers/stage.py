@@ -13,19 +13,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from pipeline.contract import DatasetPaths, JsonlAppender, UserError, read_jsonl
 from pipeline.errors import Failure
 from pipeline.events import EventLog
-from pipeline.imaging.images import EXTENSIONS, decoded
-from pipeline.imaging.limits import ImageError, ImageLimits, limit_decoding
-from pipeline.imaging.properties import ImageProperties, measure_image
+from pipeline.imaging.images import EXTENSIONS
+from pipeline.imaging.limits import ImageLimits, limit_decoding
+from pipeline.imaging.properties import ImageProperties
+from pipeline.importers.image_reader import ImageReader, Outcome
 from pipeline.importers.items import STAGE, ImportedImage, ImportOptions, Items, Skipped
 from pipeline.importers.registry import Import, open_import
 from pipeline.options import OriginalsOptions
 from pipeline.originals.download import decoding_threads
-from pipeline.originals.inspect_image import DECODE_SIDE
 from pipeline.originals.part_writer import PartWriter
 from pipeline.originals.parts import (
     PART_SIZE,
@@ -39,7 +38,7 @@ from pipeline.originals.parts import (
 )
 from pipeline.recipe import Recipe
 from pipeline.units import count_of
-from pipeline.web.failures import caught_failure, failure, internal_failure
+from pipeline.web.failures import internal_failure
 from pipeline.web.politeness import Politeness
 
 _MAX_HELD = 128 << 20
@@ -47,18 +46,22 @@ _MAX_HELD = 128 << 20
 
 _MAX_AHEAD = 32 << 20
 """Bytes of images to read ahead."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ImportResult:
     """The images found: the number of those that this import added, that were present before, that
-    failed, and that failed in an earlier import, which are not read again."""
+    failed, and that failed in an earlier import, which are not read again.
+
+    `pending` images are in parts that an interrupted import or download of another source left
+    incomplete.
+    """
 
     images: int
     known: int
     failed: int
     failed_before: int = 0
+    pending: int = 0
 
 
 def import_dataset(
@@ -97,23 +100,43 @@ def _import(
     limit_decoding(originals.decode_megabytes)
     limits = ImageLimits(politeness.max_pixels, originals.max_side, originals.max_aspect)
     with ThreadPoolExecutor(decoding_threads(), thread_name_prefix="import") as pool:
-        filler = _PartFiller(dataset, log, _Reader(limits, politeness.max_bytes), pool)
+        filler = _PartFiller(dataset, log, ImageReader(limits, politeness.max_bytes), pool)
         _complete_parts(dataset, lambda: source.items(options), filler)
         _add_parts(dataset, source.items(options), filler, options)
     if not any(filler.counts.values()):
         split = f", split {options.split}" if options.split else ""
         raise UserError(f"{source.tree.path}: no images in it (read as {source.format}{split})")
-    return ImportResult(**filler.counts)
+    pending = sum(map(len, _incomplete_parts(dataset).values()))
+    return ImportResult(**filler.counts, pending=pending)
 
 
 def _complete_parts(dataset: DatasetPaths, items: Callable[[], Items], filler: _PartFiller) -> None:
-    """Complete the parts of an interrupted import."""
-    for part in planned_parts(dataset):
-        if not is_complete(dataset, part):
-            wanted = {row.key for row in PartFiles(dataset, part).rows()}
-            found = (one for one in items() if isinstance(one, ImportedImage))
-            filler.log.emit(STAGE, "interrupted import continued", part=part, images=len(wanted))
-            filler.completed |= filler.fill(part, (one for one in found if one.key in wanted))
+    """Complete the parts of an interrupted import. Those of other sources stay incomplete."""
+    parts = _incomplete_parts(dataset)
+    found = {one.key for one in _pick(items(), set().union(*parts.values()))}
+    for part, keys in parts.items():
+        if not keys.isdisjoint(found):
+            filler.log.emit(STAGE, "interrupted import continued", part=part, images=len(keys))
+            filler.completed |= filler.fill(part, keys, items())
+
+
+def _incomplete_parts(dataset: DatasetPaths) -> dict[str, set[str]]:
+    """Return the planned keys of the parts that are not complete."""
+    parts = (part for part in planned_parts(dataset) if not is_complete(dataset, part))
+    return {part: _planned_keys(dataset, part) for part in parts}
+
+
+def _planned_keys(dataset: DatasetPaths, part: str) -> set[str]:
+    return {row.key for row in PartFiles(dataset, part).rows()}
+
+
+def _pick(items: Items, keys: set[str]) -> Iterator[ImportedImage]:
+    """Yield the image of each of these keys once, as far as there is one."""
+    left = set(keys)
+    while left and (item := next(items, None)) is not None:
+        if isinstance(item, ImportedImage) and item.key in left:
+            left.remove(item.key)
+            yield item
 
 
 def _add_parts(
@@ -125,7 +148,7 @@ def _add_parts(
         UserError: `options.label` names nothing that any of the first images has.
     """
     parts = planned_parts(dataset)
-    known = {row.key for part in parts for row in PartFiles(dataset, part).rows()}
+    known = {key for part in parts for key in _planned_keys(dataset, part)}
     filler.failed_before = set(_failed_keys(dataset, parts)) - filler.completed
     listed = {line["key"] for line in read_jsonl(dataset.url_manifest)}
     new = _new_images(items, known, filler)
@@ -140,13 +163,13 @@ def _add_parts(
             urls.append(*(row for row in rows if row["key"] not in listed))
         part = next_part(dataset)
         write_plan(dataset, part, rows)
-        filler.fill(part, iter(batch))
+        filler.fill(part, {item.key for item in batch}, iter(batch))
 
 
 def _failed_keys(dataset: DatasetPaths, parts: list[str]) -> Iterator[str]:
-    """Yield the keys of the images that failed, from complete parts."""
+    """Yield the keys of the images that failed."""
     for part in parts:
-        if read_summary(PartFiles(dataset, part))["failed"]:
+        if not is_complete(dataset, part) or read_summary(PartFiles(dataset, part))["failed"]:
             yield from (line["key"] for line in read_journal(dataset, part) if not line["ok"])
 
 
@@ -181,47 +204,12 @@ def _next_batch(items: Iterator[ImportedImage]) -> Iterator[ImportedImage]:
             return
 
 
-_Outcome = ImageProperties | Failure
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads and measures images; errors of one image are returned."""
-
-    limits: ImageLimits
-    max_bytes: int
-
-    def read(self, item: ImportedImage) -> bytes | Failure:
-        return _or_failure(item, lambda: item.read(self.max_bytes))
-
-    def measure(self, item: ImportedImage, data: bytes) -> _Outcome:
-        def run() -> ImageProperties:
-            with decoded(data, self.limits, DECODE_SIDE) as image:
-                return measure_image(image)
-
-        return _or_failure(item, run)
-
-
-def _or_failure(item: ImportedImage, run: Callable[[], T]) -> T | Failure:
-    """Return the result of `run`, or the failure of the image."""
-    key = item.key
-    try:
-        return run()
-    except ImageError as error:
-        return failure(STAGE, item.url, error.kind, key=key, detail=error.detail)
-    except OSError as error:
-        kind = "not_found" if isinstance(error, FileNotFoundError) else "unreachable"
-        return failure(STAGE, item.url, kind, key=key, detail=error.strerror or str(error))
-    except Exception as error:  # noqa: BLE001 errors of one image are caught here
-        return caught_failure(STAGE, item.url, error, key)
-
-
 class _PartFiller:
     """Fills parts with images and counts the outcomes. Threads decode; parts are written in
     order."""
 
     def __init__(
-        self, dataset: DatasetPaths, log: EventLog, reader: _Reader, pool: ThreadPoolExecutor
+        self, dataset: DatasetPaths, log: EventLog, reader: ImageReader, pool: ThreadPoolExecutor
     ) -> None:
         self.counts = {"images": 0, "known": 0, "failed": 0, "failed_before": 0}
         self.completed: set[str] = set()
@@ -229,12 +217,12 @@ class _PartFiller:
         self.log = log
         self._dataset, self._reader, self._pool = dataset, reader, pool
 
-    def fill(self, part: str, items: Iterator[ImportedImage]) -> set[str]:
-        """Complete a part, and return the keys of the images that were read for it."""
+    def fill(self, part: str, planned: set[str], items: Items) -> set[str]:
+        """Add the images that a part lacks, and return the keys of those that were read. The part
+        is complete once it has all that were planned."""
         with closing(PartWriter(self._dataset, part)) as writer:
             before = set(writer.done)
-            missing = (item for item in items if item.key not in writer.done)
-            for item, data, outcome in self._measured(missing):
+            for item, data, outcome in self._measured(_pick(items, planned - before)):
                 failed = outcome if isinstance(outcome, Failure) else None
                 if not isinstance(outcome, Failure):
                     failed = _add(writer, item, data, outcome)
@@ -244,19 +232,20 @@ class _PartFiller:
                     writer.add_failure(item.key, failed)
                     self.fail(failed)
                 self.log.progress(STAGE, sum(self.counts.values()), None, "images")
-            writer.finish()
+            if planned <= writer.done:
+                writer.finish()
             return writer.done - before
 
     def _measured(
         self, items: Iterator[ImportedImage]
-    ) -> Iterator[tuple[ImportedImage, bytes, _Outcome]]:
+    ) -> Iterator[tuple[ImportedImage, bytes, Outcome]]:
         """Yield the images in order with their bytes and properties."""
-        waiting = deque[tuple[ImportedImage, bytes, Future[_Outcome]]]()
+        waiting = deque[tuple[ImportedImage, bytes, Future[Outcome]]]()
         ahead = 0
         for item in items:
             data = self._reader.read(item)
             if isinstance(data, Failure):
-                outcome: Future[_Outcome] = Future()
+                outcome: Future[Outcome] = Future()
                 outcome.set_result(data)
                 waiting.append((item, b"", outcome))
             else:

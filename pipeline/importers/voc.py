@@ -20,6 +20,7 @@ from pipeline.importers.items import (
     sort_objects,
 )
 from pipeline.importers.members import Member
+from pipeline.importers.path_matches import match_paths
 from pipeline.importers.tree import Tree, base_name
 from pipeline.sources.xml import children, name_of, read_xml, text_of
 from pipeline.units import count_of
@@ -42,10 +43,14 @@ def detect(tree: Tree) -> str:
 
 
 def _annotations(tree: Tree) -> dict[str, Member]:
-    """Return the files of annotations by the name of their image without extension."""
-    found = {PurePosixPath(name).stem: tree.files[name] for name in tree.files if _is_xml(name)}
+    """Return the files of annotations by their paths without extension."""
+    found = {_without_extension(name): tree.files[name] for name in tree.files if _is_xml(name)}
     beside = None if found else tree.sibling(*_BESIDE)  # Stanford Dogs: images.tar, annotation.tar
     return _annotations(beside) if beside else found
+
+
+def _without_extension(name: str) -> str:
+    return f"{name.rpartition('/')[0]}/{PurePosixPath(name).stem}"
 
 
 def _is_xml(name: str) -> bool:
@@ -59,12 +64,18 @@ def read(tree: Tree, _options: ImportOptions) -> Items:
     """Yield the images with the boxes and names of their objects, the largest first. An image
     without annotation has the labels of its folders."""
     annotations = _annotations(tree)
+    near = match_paths([_without_extension(name) for name in tree.images], annotations)
     layout = Layout(list(tree.images))
     for name in tree.images:
         url, labels = tree.files[name].url, layout.labels(name)
         boxes: tuple[Box, ...] = ()
-        member = annotations.get(PurePosixPath(name).stem)
-        if member is not None:
+        found = near.get(_without_extension(name), [])
+        if len(found) > 1:
+            several = f"several annotations of this name: {', '.join(found[:3])}"
+            yield broken_metadata(url, f"{several}; put them into the folders of their images")
+            continue
+        if found:
+            member = annotations[found[0]]
             try:
                 boxes, labels = sort_objects(_objects(member.read(_MAX_XML)))
             except (ImageError, OSError, ValueError) as error:

@@ -2,13 +2,15 @@
 
 A line has `version`, `ts`, `key`, `decision` (`keep`, `reject`, or `undo`, which withdraws the
 earlier decisions about the image) and, if there is one, `reason`. The last line about an image
-counts. Lines are only appended, so every decision can be read and reversed.
+counts, except lines whose `ts` is earlier than that of a line before, as in merged files. Lines are
+only appended, so every decision can be read and reversed.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -89,12 +91,25 @@ def read_curation(dataset: DatasetPaths) -> Curation:
         UserError: a line is damaged; the message names file and line.
     """
     by_key: dict[str, Decision] = {}
-    for one in read_rows(dataset.curation, Decision.from_json):
+    latest: dict[str, datetime] = {}
+    for made, one in read_rows(dataset.curation, _dated_decision):
+        if made is not None:
+            if made < latest.get(one.key, made):
+                continue
+            latest[one.key] = made
         if one.decision == UNDO:
             by_key.pop(one.key, None)
         else:
             by_key[one.key] = one
     return Curation(by_key)
+
+
+def _dated_decision(row: dict[str, Any]) -> tuple[datetime | None, Decision]:
+    """Return the decision in a line, and when it was made; None if the line does not tell."""
+    made = None
+    with suppress(TypeError, ValueError, OverflowError):
+        made = datetime.fromisoformat(row.get("ts", "")).astimezone(UTC)
+    return made, Decision.from_json(row)
 
 
 def record_decisions(dataset: DatasetPaths, decisions: Iterable[Decision]) -> None:

@@ -1,18 +1,22 @@
 """Records the features of each original once.
 
-A part's features are in a file beside it, `PART.EXTRACTOR.npz`: `keys` (n,) and `features` (n, d)
-in half precision. The extractor is an entry point, so this package needs no neural network.
+A part's features are in a file beside it, `PART.EXTRACTOR.npz`: `keys` (n,), `features` (n, d) in
+half precision, and `journal`, which identifies the part's journal and with it the images they are
+of. The extractor is an entry point, so this package needs no neural network.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +28,9 @@ from pipeline.imaging.images import decoded
 from pipeline.imaging.limits import ImageError, ImageLimits
 from pipeline.imaging.resampling import Pixels
 from pipeline.originals.part_tars import DamagedOriginal, parts_without_tar, read_originals
-from pipeline.originals.parts import is_complete, planned_parts, read_part
+from pipeline.originals.parts import PartFiles, is_complete, planned_parts, read_part
 from pipeline.plugins import load_plugin
+from pipeline.reading import read_bytes
 from pipeline.web.failures import caught_failure
 
 EXTRACTOR_GROUP = "shellgan.features"
@@ -71,15 +76,30 @@ def features_path(dataset: DatasetPaths, part: str, name: str) -> Path:
 
 
 def parts_without_features(dataset: DatasetPaths, name: str) -> list[str]:
-    """Return the complete parts whose features can be computed and are not recorded yet."""
+    """Return the complete parts whose features can be computed, and are not recorded yet or are of
+    images that were fetched again since.
+
+    Raises:
+        UserError: a file of features is damaged.
+    """
     gone = parts_without_tar(dataset)
     return [
         part
         for part in planned_parts(dataset)
-        if is_complete(dataset, part)
-        and part not in gone
-        and not features_path(dataset, part, name).exists()
+        if is_complete(dataset, part) and part not in gone and not _is_current(dataset, part, name)
     ]
+
+
+def _is_current(dataset: DatasetPaths, part: str, name: str) -> bool:
+    """Return True if the features of a part's present images are recorded."""
+    path = features_path(dataset, part, name)
+    return path.exists() and _recorded_journal(path) == _journal_digest(dataset, part)
+
+
+def _journal_digest(dataset: DatasetPaths, part: str) -> str:
+    """Return a text that identifies the images of a part. `forget` does not change it."""
+    journal = PartFiles(dataset, part).journal
+    return hashlib.sha256(read_bytes(journal) if journal.exists() else b"").hexdigest()
 
 
 def record_features(
@@ -89,13 +109,15 @@ def record_features(
     kind: ExtractorKind = FEATURES,
     only: Collection[str] | None = None,
 ) -> None:
-    """Compute the features of the complete parts (or of those in `only`) that have none yet.
+    """Compute the features of the complete parts (or of those in `only`) that have none yet, or
+    those of other images.
 
     A kill loses only the part in progress. Missing, damaged and forgotten originals have no
     features.
 
     Raises:
-        UserError: the extractor does not exist, or needs a package that is not installed.
+        UserError: the extractor does not exist, or needs a package that is not installed, or a file
+            of features is damaged.
     """
     missing = [
         part for part in parts_without_features(dataset, name) if only is None or part in only
@@ -104,6 +126,7 @@ def record_features(
         return
     extractor = load_extractor(name, kind)
     forgotten = read_forgotten(dataset).keys
+    journals = {part: _journal_digest(dataset, part) for part in missing}  # before they are read
     parts = {
         part: [one for one in read_part(dataset, part) if one.key not in forgotten]
         for part in missing
@@ -124,7 +147,7 @@ def record_features(
                 keys += found
                 rows += found.values()
             log.progress(kind.progress, done, total, "images")
-        _write_features(features_path(dataset, part, name), keys, rows)
+        _write_features(features_path(dataset, part, name), keys, rows, journals[part])
 
 
 def _extract(
@@ -171,10 +194,31 @@ def _decode_small(
             yield record.key, pixels
 
 
-def _write_features(path: Path, keys: Sequence[int], rows: Sequence[Features]) -> None:
+def _write_features(
+    path: Path, keys: Sequence[int], rows: Sequence[Features], journal: str
+) -> None:
     features = np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
     with atomic_file(path) as file:
-        np.savez(file, keys=np.array(keys, np.uint64), features=features.astype(np.float16))
+        np.savez(
+            file, keys=np.array(keys, np.uint64), features=features.astype(np.float16),
+            journal=np.array(journal),
+        )  # fmt: skip
+
+
+@contextmanager
+def _open_features(path: Path) -> Iterator[Any]:
+    """Open a part's file, whose arrays are read when they are used.
+
+    Raises:
+        UserError: it is damaged, which the block can say with a ValueError.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as saved:
+            yield saved
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, TypeError):
+        raise UserError(
+            f"{path}: damaged; remove it and run select, which records them again"
+        ) from None
 
 
 def _load_features(path: Path) -> tuple[Keys, NDArray[np.float16]]:
@@ -183,15 +227,18 @@ def _load_features(path: Path) -> tuple[Keys, NDArray[np.float16]]:
     Raises:
         UserError: it is damaged.
     """
-    try:
-        with path.open("rb") as file, np.load(file) as saved:
-            keys, features = saved["keys"], saved["features"]
-        good = keys.dtype == np.uint64 and features.ndim == 2 and keys.shape == features.shape[:1]
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, TypeError):
-        good = False
-    if not good:
-        raise UserError(f"{path}: damaged; remove it and run select, which records them again")
+    with _open_features(path) as saved:
+        keys, features = saved["keys"], saved["features"]
+        if keys.dtype != np.uint64 or features.ndim != 2 or keys.shape != features.shape[:1]:
+            raise ValueError("keys or features: of another shape")
     return keys, features
+
+
+def _recorded_journal(path: Path) -> str:
+    """Return the digest of the journal that a part had when its features were computed; empty if an
+    earlier version computed them, which did not record it."""
+    with _open_features(path) as saved:
+        return str(saved["journal"]) if "journal" in saved else ""
 
 
 def read_features(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Features]]:
@@ -215,10 +262,11 @@ def read_placed_features(
 
 
 def read_values(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Features]]:
-    """Yield what an extractor recorded, part by part: keys (n,) and values (n, d)."""
+    """Yield what an extractor recorded, part by part: keys (n,) and values (n, d). What it recorded
+    of images that were fetched again since is left out."""
     for part in planned_parts(dataset):
         path = features_path(dataset, part, name)
-        if path.exists():
+        if path.exists() and _recorded_journal(path) in ("", _journal_digest(dataset, part)):
             keys, saved = _load_features(path)
             if len(keys):
                 yield keys, saved.astype(np.float32)
@@ -230,12 +278,14 @@ def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> No
     for path in dataset.originals_dir.glob(f"{part}.*.npz"):
         try:
             keys, features = _load_features(path)
+            journal = _recorded_journal(path)
         except UserError:  # damaged; select records them again
             path.unlink()
             continue
         kept = ~np.isin(keys, gone)
         if not kept.all():
-            _write_features(path, keys[kept].tolist(), [features[kept].astype(np.float32)])
+            rows = [features[kept].astype(np.float32)]
+            _write_features(path, keys[kept].tolist(), rows, journal)
 
 
 def sample_features(dataset: DatasetPaths, name: str, ranked: Keys) -> Features:

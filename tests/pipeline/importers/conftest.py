@@ -30,13 +30,17 @@ class Imported:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     pixels: dict[str, np.ndarray] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    listed: list[dict[str, Any]] = field(default_factory=list)
+    """All rows of the manifest; titles can repeat."""
 
     @property
     def labels(self) -> dict[str, list[str]]:
+        assert len(self.rows) == len(self.listed)
         return {title: row["labels"] for title, row in self.rows.items()}
 
     @property
     def boxes(self) -> dict[str, list[list[float]]]:
+        assert len(self.rows) == len(self.listed)
         return {title: row.get("boxes", []) for title, row in self.rows.items()}
 
     @property
@@ -65,7 +69,7 @@ def take(tmp_path: Path) -> Iterator[Take]:
         rows = {row["key"]: row for row in read_jsonl(dataset.url_manifest)}
         for record in read_records(dataset):
             row = rows[record.key]
-            assert row["title"] not in done.rows
+            done.listed.append(row)
             done.rows[row["title"]] = row
             image = Image.open(io.BytesIO(read_original(dataset, record)))
             done.pixels[row["title"]] = np.asarray(image)

@@ -169,6 +169,44 @@ def test_stanford_dogs(tmp_path: Path, take: Take, dogs: Path) -> None:
     }
 
 
+def test_images_of_voc_with_one_name_in_two_folders(tmp_path: Path, take: Take) -> None:
+    folder = tmp_path / "in"
+    for number, kind in enumerate(("cat", "dog", "bird")):
+        write(folder / f"Images/{kind}/0001.png", png(number))
+    for number, kind in enumerate(("cat", "dog")):
+        write(folder / f"Annotation/{kind}/0001.xml", annotation((f"a {kind}", (number, 1, 9, 9))))
+    found = {row["url"].split("/")[-2]: row for row in take(folder).listed}
+    assert {kind: row["labels"] for kind, row in found.items()} == {
+        "cat": ["a cat"], "dog": ["a dog"], "bird": ["bird"]
+    }  # fmt: skip
+    assert [found[kind].get("boxes") for kind in ("cat", "dog", "bird")] == [
+        [[0, 1, 9, 9]], [[1, 1, 9, 9]], None,
+    ]  # fmt: skip
+
+
+def test_annotations_of_voc_that_fit_no_folder(tmp_path: Path, take: Take) -> None:
+    """One is used if it is the only one of this name, as are those of masks."""
+    folder = tmp_path / "in"
+    for part in ("VOC2007", "VOC2012"):
+        for kind in ("JPEGImages", "SegmentationClass"):
+            write(folder / f"{part}/{kind}/0001.png", png(len(part + kind)))
+        write(folder / f"{part}/Annotations/0001.xml", annotation((part, (0, 0, 9, 9))))
+    listed = take(folder).listed
+    assert len(listed) == 4
+    assert all(row["labels"] == [row["url"].split("/")[-3]] for row in listed)
+    for name in ("a", "b"):
+        write(tmp_path / f"flat/Annotations/{name}/0.xml", annotation((name, (0, 0, 9, 9))))
+    write(tmp_path / "flat/0.png", png(0))
+    write(tmp_path / "flat/1.png", png(1))
+    write(tmp_path / "flat/Annotations/b/1.xml", annotation(("c", (0, 0, 9, 9))))
+    done = take(tmp_path / "flat")
+    assert done.labels == {"1.png": ["c"]}
+    assert done.problems == [
+        "parse_error: several annotations of this name: Annotations/a/0, Annotations/b/0; put "
+        "them into the folders of their images"
+    ]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "<annotation><object>", "<html/>", "<annotation><object><bndbox/></object></annotation>",

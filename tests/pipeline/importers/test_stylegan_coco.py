@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,6 +101,69 @@ def test_coco_as_roboflow_exports_it(tmp_path: Path, take: Take) -> None:
     })  # fmt: skip
     assert take(tmp_path / "in").boxes == EXPECTED
     assert take(tmp_path / "in", split="train").boxes == EXPECTED
+
+
+def of_two(*names: str) -> bytes:
+    """A JSON file with a cat and a dog."""
+    return coco(
+        images=[{"id": 7 + number, "file_name": name} for number, name in enumerate(names)],
+        annotations=[
+            {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]},
+            {"image_id": 8, "category_id": 5, "bbox": [5, 6, 3, 4]},
+        ],
+    )
+
+
+def labels_by_url(done: Any) -> dict[str, list[str]]:
+    """The labels by the last three components of the URL."""
+    return {"/".join(row["url"].rsplit("/", 3)[1:]): row["labels"] for row in done.listed}
+
+
+@pytest.mark.parametrize(
+    ("names", "table"),
+    [
+        (("cat/0.png", "dog/0.png"), "instances_train.json"),
+        (("./cat/0.png", "..\\images\\dog\\0.png"), "annotations/instances_train.json"),
+        (("/home/me/cat/0.png", "/home/me/dog/0.png"), "x/instances_train.json"),
+    ],
+    ids=["relative", "outside", "absolute"],
+)
+def test_images_of_coco_with_one_name_in_two_folders(
+    tmp_path: Path, take: Take, names: tuple[str, str], table: str
+) -> None:
+    members = files("images/cat/0.png", "images/dog/0.png") | {table: of_two(*names)}
+    done = take(folder_of(tmp_path / "in", members))
+    assert labels_by_url(done) == {"images/cat/0.png": ["cat"], "images/dog/0.png": ["dog"]}
+    assert sorted(row["boxes"][0][0] for row in done.listed) == [1, 5]
+    alone = take(tmp_path / "in" / table)
+    if table == "instances_train.json":
+        assert labels_by_url(alone) == labels_by_url(done)
+
+
+def test_an_image_of_coco_does_not_get_the_label_of_another_one(tmp_path: Path, take: Take) -> None:
+    members = files("images/dog/0.png") | {"instances_x.json": of_two("cat/0.png", "dog/0.png")}
+    done = take(folder_of(tmp_path / "in", members))
+    assert labels_by_url(done) == {"images/dog/0.png": ["dog"]}
+    assert done.problems == ["not_found: no image cat/0.png"]
+    several = files("a/0.png", "b/0.png", "1.png")
+    several["instances_x.json"] = of_two("c/0.png", "other/1.png")
+    done = take(folder_of(tmp_path / "several", several))
+    assert list(labels_by_url(done).values()) == [["dog"]]
+    assert done.problems == [
+        "parse_error: several images or entries of this name: c/0.png; write their paths in "
+        "file_name"
+    ]
+
+
+def test_two_splits_of_roboflow_with_the_same_names(tmp_path: Path, take: Take) -> None:
+    members = files("train/0.png", "train/1.png", "valid/0.png", "valid/1.png")
+    members["train/_annotations.coco.json"] = of_two("0.png", "1.png")
+    members["valid/_annotations.coco.json"] = of_two("1.png", "0.png")
+    done = take(folder_of(tmp_path / "in", members))
+    assert labels_by_url(done) == {
+        "in/train/0.png": ["cat"], "in/train/1.png": ["dog"],
+        "in/valid/0.png": ["dog"], "in/valid/1.png": ["cat"],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,26 @@ def test_mnist_without_labels_says_so(take: Take, mnist: Path) -> None:
     assert done.result.images == 8
 
 
+def test_two_datasets_with_the_file_names_of_mnist(tmp_path: Path, take: Take, mnist: Path) -> None:
+    root = tmp_path / "in"
+    mnist = mnist.parent.rename(root) / "raw"
+    fashion = root / "FashionMNIST/raw"
+    write(fashion / "train-images-idx3-ubyte.gz", gzip.compress(idx(IMAGES[::-1][:3])))
+    write(fashion / "train-labels-idx1-ubyte", idx(np.array([9, 8, 9], np.uint8)))
+    copy = root / "train-images.idx3-ubyte"  # as Kaggle has every file twice
+    shutil.copy(mnist / "train-images-idx3-ubyte", copy)
+    listed = take(root, split="train").listed
+    labels = [row["labels"][0] for row in listed if "FashionMNIST" in row["url"]]
+    assert (len(listed), labels) == (8 + 3, ["9", "8", "9"])
+    (root / "labels").mkdir()
+    (fashion / "train-labels-idx1-ubyte").rename(root / "labels/train-labels-idx1-ubyte")
+    done = take(root, split="train")
+    assert done.problems == [
+        "parse_error: several files of labels, train-labels-idx1-ubyte; put one beside the images"
+    ]
+    assert sum(row["labels"] != [] for row in done.listed) == 8
+
+
 def test_a_gzipped_file_that_ends_early(take: Take, mnist: Path) -> None:
     packed = gzip.compress((mnist / "train-images-idx3-ubyte").read_bytes())
     write(mnist / "train-images-idx3-ubyte.gz", packed[:-9])

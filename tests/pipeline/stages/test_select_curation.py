@@ -145,6 +145,36 @@ def test_the_preview_shows_what_was_rejected_by_eye(shop: Any, log: Any) -> None
     assert "rejected by eye" in section
 
 
+def test_the_latest_decision_counts_whatever_the_order_of_the_lines(shop: Any) -> None:
+    key = image_key("https://shells.example/1")
+    shop.dataset.curation.parent.mkdir(parents=True)
+
+    def counts(*lines: tuple[str, str | None]) -> str:
+        rows = [{"key": key, "decision": name, "ts": ts} for name, ts in lines]
+        shop.dataset.curation.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found = read_curation(shop.dataset).by_key.get(key)
+        return found.decision if found else ""
+
+    monday, tuesday = "2026-01-05T12:00:00.000001Z", "2026-01-06T12:00:00Z"
+    assert counts(("reject", tuesday), ("keep", monday)) == "reject"
+    assert counts(("undo", tuesday), ("keep", monday)) == ""
+    assert counts(("reject", tuesday), ("keep", tuesday)) == "keep"
+    assert counts(("reject", tuesday), ("keep", None), ("undo", monday)) == "keep"
+    assert counts(("reject", tuesday), ("keep", "yesterday")) == "keep"
+
+
+def test_an_older_decision_of_another_machine_does_not_win(tmp_path: Path) -> None:
+    store = f"file://{tmp_path}/store"
+    one, other = (DatasetPaths("shells", tmp_path / name, store) for name in ("one", "other"))
+    key = image_key("https://shells.example/1")
+    record_decisions(one, [Decision(key, "keep")])
+    record_decisions(other, [Decision(key, "reject")])
+    push(other)
+    pull(one)  # appends the older line, which was only here
+    assert one.curation.read_bytes().count(b"\n") == 2
+    assert read_curation(one).by_key[key].decision == "reject"
+
+
 def test_decisions_of_two_machines_are_merged(tmp_path: Path) -> None:
     store = f"file://{tmp_path}/store"
     one, other = (DatasetPaths("shells", tmp_path / name, store) for name in ("one", "other"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,7 +14,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.contract import UserError, read_jsonl
 from pipeline.demo.shells import draw
-from pipeline.originals.parts import planned_parts
+from pipeline.imaging.images import decode_image
+from pipeline.imaging.properties import measure_image
+from pipeline.originals.part_writer import PartWriter
+from pipeline.originals.parts import PartFiles, planned_parts
 from pipeline.select import features
 from pipeline.select.features import features_path, read_values
 from pipeline.select.measures import onnx_models, unsafe
@@ -169,6 +173,58 @@ def test_values_are_recorded_once_and_forgotten_with_the_image(
     forget(shop.recipe(), shop.dataset, log, keys=[images[2].key])
     ((keys, _),) = read_values(shop.dataset, "text")
     assert set(keys.tolist()) == {int(one.key, 16) for one in images if one is not images[2]}
+
+
+def fetch_again(shop: Any, images: Sequence[Any]) -> None:
+    """Replace the images of the only part, as `download` does if its summary and tar are gone."""
+    (part,) = planned_parts(shop.dataset)
+    files = PartFiles(shop.dataset, part)
+    files.tar.unlink()
+    files.summary.unlink()
+    with closing(PartWriter(shop.dataset, part)) as writer:
+        for row, one in zip(files.rows(), images, strict=True):
+            properties = measure_image(decode_image(one.data, max_pixels=10**8))
+            writer.add(row, "jpg", one.data, properties.recorded(), {})
+        writer.finish()
+
+
+def test_values_of_images_that_were_fetched_again_are_recorded_again(
+    shop: Any, log: Any, brightness: list[int]
+) -> None:
+    dark, light = (shop.encoded(Image.new("RGB", (64, 48), one)) for one in ("black", "white"))
+    shop.add([shop.Served(dark, "0.jpg")])
+    recipe = shop.recipe({"max_text": 0.5, "min_contrast": 0, "min_sharpness": 0})
+    assert select(recipe, shop.dataset, log).rejected == {}
+    fetch_again(shop, [shop.Served(light, "0.jpg")])
+    assert not list(read_values(shop.dataset, "text"))  # not those of the dark image
+    assert select(recipe, shop.dataset, log).rejected == {"text": 1}
+    assert select(recipe, shop.dataset, log).rejected == {"text": 1}
+    assert sum(brightness) == 2
+
+
+def test_values_of_earlier_versions_are_recorded_again_if_the_originals_exist(
+    shop: Any, log: Any, brightness: list[int]
+) -> None:
+    shop.add(shop.served(3))
+    recipe = shop.recipe({"max_text": 0.9})
+    select(recipe, shop.dataset, log)
+    (part,) = planned_parts(shop.dataset)
+    path = features_path(shop.dataset, part, "text")
+
+    def write_old() -> None:
+        with np.load(path) as saved:
+            old = {name: saved[name] for name in ("keys", "features")}
+        np.savez(path, **old)
+
+    write_old()
+    select(recipe, shop.dataset, log)
+    assert sum(brightness) == 6
+    write_old()
+    PartFiles(shop.dataset, part).tar.unlink()
+    select(recipe, shop.dataset, log)
+    assert sum(brightness) == 6
+    ((keys, _),) = read_values(shop.dataset, "text")
+    assert len(keys) == 3
 
 
 def test_an_image_without_a_value_passes(
