@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from shellgan.datasets import Statistics as Statistics
     from shellgan.datasets import open_dataset as open_dataset
     from shellgan.explorers import Explorer as Explorer
+    from shellgan.images import ProjectedImage as ProjectedImage
     from shellgan.images import to_grid as to_grid
     from shellgan.images import to_pil as to_pil
     from shellgan.models import Model as Model
-    from shellgan.models import ProjectedImage as ProjectedImage
     from shellgan.models import load as load
     from shellgan.runs import Run as Run
     from shellgan.runs import train as train
@@ -50,8 +50,8 @@ _MODULES = {
     "shellgan.datasets": ("Dataset", "Statistics", "open_dataset"),
     "shellgan.runs": ("Run", "train"),
     "shellgan.explorers": ("Explorer",),
-    "shellgan.models": ("Model", "ProjectedImage", "load"),
-    "shellgan.images": ("to_grid", "to_pil"),
+    "shellgan.models": ("Model", "load"),
+    "shellgan.images": ("ProjectedImage", "to_grid", "to_pil"),
     "pipeline.crawl.results": ("CrawlResult",),
     "pipeline.errors": ("UserError",),
     "pipeline.events": ("Event", "Progress"),

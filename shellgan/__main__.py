@@ -156,19 +156,18 @@ def _training_options(made: CommandParser, preset: str, words: Sequence[str]) ->
 
 def _train(shards: str, options: Options, line: Line, args: argparse.Namespace) -> int:
     from shellgan import journey
-    from shellgan.datasets import open_dataset
     from training.session import EXIT_STATUS
 
-    dataset = open_dataset(shards, root=options.root)
-    folder = options.root / "runs" / f"{dataset.name}-{Path(options.preset).stem}"
+    index = journey.read_index(shards, options)
+    folder = options.run_folder(index.name)
     run = journey.train(shards, folder, options, line)
     if run is not None:
         line.end(f"{run.seen / 1000:g} thousand images; {run.detail or run.reason.value}")
         if not run.is_complete:
             _say("state saved; run the same command again to resume")
             return EXIT_STATUS[run.reason]
-        if len(dataset) >= journey.NEEDED:
-            journey.evaluate(run, len(dataset), line)
+        if index.nsamples >= journey.NEEDED:
+            journey.evaluate(run, index.nsamples, line)
     _say(f"report {folder / 'report.html'}")
     if args.no_explorer:
         return 0

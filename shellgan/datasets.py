@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from pipeline.contract import UserError, is_url, parse_config, project_root
 from shellgan.arguments import MAX_SEED, check_count
-from training.config import Config
+from training.config import Config, DataOptions
 from training.data import Loader
 from training.streaming.dataset import ShardDataset, open_shard_dataset
 from training.streaming.locations import join_locations, split_locations
@@ -76,6 +76,15 @@ class Dataset(IterableDataset[Sample]):
             "resolution": str(self._config.resolution or ""),
         }  # fmt: skip
         return {key: value for key, value in given.items() if value}
+
+    def reading_options(self, options: DataOptions) -> DataOptions:
+        """Return the options of a run with those given when this dataset was opened."""
+        data = self._config.data
+        given: dict[str, Any] = {
+            "fit": data.fit, "label": data.label, "image": data.image, "channels": data.channels,
+            "skip_corrupt": data.skip_corrupt,
+        }  # fmt: skip
+        return replace(options, **{key: value for key, value in given.items() if value})
 
     @property
     def statistics(self) -> Statistics:

@@ -1,6 +1,9 @@
-"""Arrays of images as `PIL.Image.Image`."""
+"""Images: as arrays, as `PIL.Image.Image`, and as the result of a projection."""
 
 from __future__ import annotations
+
+import io
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +11,24 @@ from PIL import Image
 
 from pipeline.contract import UserError
 from pipeline.imaging.alpha import has_alpha, unpremultiply
+from pipeline.imaging.color import to_srgb
 from shellgan.arguments import check_count
 from training.grid import make_grid, shown
 
 Pixels = NDArray[np.uint8]
 """Images (n, height, width, channels), from 0 to 255."""
+
+
+@dataclass(frozen=True)
+class ProjectedImage:
+    """The `image` (height, width, channels) of the generator that is nearest to a given one, its
+    latents `ws` (1, num_ws, w_dim), and the `distance` between both, beside that of the mean
+    image."""
+
+    image: Pixels
+    ws: NDArray[np.float32]
+    distance: float
+    initial_distance: float
 
 
 def _checked(images: Pixels) -> Pixels:
@@ -38,6 +54,23 @@ def to_pil(images: Pixels) -> list[Image.Image]:
     images = _checked(images)
     straight = unpremultiply(images) if has_alpha(images) else images
     return [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in straight]
+
+
+def as_pil(image: Image.Image | Pixels) -> Image.Image:
+    """Return an image, or an array uint8 (height, width, channels), as `PIL.Image.Image`.
+
+    Raises:
+        UserError: the array has another shape or type.
+    """
+    return image if isinstance(image, Image.Image) else to_pil(image[None])[0]
+
+
+def to_png(image: Image.Image) -> bytes:
+    """Return an image of any mode as a PNG file in sRGB."""
+    profile, buffer = image.info.get("icc_profile"), io.BytesIO()
+    found = to_srgb(image, profile if isinstance(profile, bytes) else None, [], alpha=True)
+    found.save(buffer, "PNG", icc_profile=None)
+    return buffer.getvalue()
 
 
 def to_grid(images: Pixels, columns: int = 0) -> Image.Image:

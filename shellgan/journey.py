@@ -8,17 +8,18 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.contract import UserError, format_bytes, format_duration, printable
+from pipeline.contract import UserError, format_bytes, format_duration, printable, project_root
 from pipeline.events import Progress
 from pipeline.units import count_of
 from shellgan.mixed import check_kinds
 from shellgan.where import Where, check_owner, propose
 
 if TYPE_CHECKING:
+    from pipeline.contract import ShardIndex
     from shellgan.runs import Run
 
 NEEDED = 100
@@ -99,6 +100,10 @@ class Options:
     preset: str
     training: dict[str, str]
 
+    def run_folder(self, dataset: str) -> Path:
+        """Return the folder of the run of a dataset, by its name."""
+        return self.root / "runs" / f"{dataset}-{Path(self.preset).stem}"
+
 
 def prepare(where: Where, options: Options, say: Callable[[str], None]) -> tuple[Where, str, bool]:
     """Return the place, as an earlier recipe for it spells it; the recipe to use, writing a
@@ -148,8 +153,7 @@ def describe(where: Where, recipe: str, options: Options, explored: bool = True)
          "thousands are better"),
         ("disk", f"{format_bytes(free)} free in {options.root}"),
         ("time", f"{count_of(options.hours, 'hour')} of training, after the images are there"),
-        ("result", f"{options.root / 'runs' / f'{where.name}-{options.preset}'}"
-         f"{', opened in the explorer' * explored}"),
+        ("result", f"{options.run_folder(where.name)}{', opened in the explorer' * explored}"),
     ]  # fmt: skip
     return "\n".join(f"  {name:<11} {printable(text)}" for name, text in lines)
 
@@ -208,6 +212,26 @@ def _require(count: int, what: str, remedy: str, recipe: str) -> None:
             f"{recipe}: {count:,} {what}, at least {NEEDED} are needed; {remedy}, and run the same "
             "command again"
         )
+
+
+def read_index(shards: str, options: Options) -> ShardIndex:
+    """Return the index of the shards: its name and number of samples are those of the training.
+
+    Raises:
+        UserError: there are none, or they cannot be read with the options of training.
+    """
+    from training.config import count_clusters
+    from training.options.resolve import resolve
+    from training.planning.auto import NAME, PRESET
+    from training.streaming.dataset import open_shard_dataset
+
+    preset = PRESET if options.preset == NAME else options.preset
+    config = resolve(preset, options.training)
+    data, height = config.data, config.resolution if config.data.fit else 0
+    if count_clusters(data.label):  # they take time, and change neither name nor number of samples
+        data = replace(data, label="")
+    with project_root(options.root):
+        return open_shard_dataset(shards, height, data).index
 
 
 def train(shards: str, folder: Path, options: Options, line: Line) -> Run | None:

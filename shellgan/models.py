@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.contract import UserError, project_root
-from shellgan.arguments import MAX_SEED, check_choice, check_count, check_truncation
+from shellgan.arguments import (
+    MAX_SEED,
+    check_choice,
+    check_count,
+    check_image_numbers,
+    check_label,
+    check_truncation,
+)
 from shellgan.datasets import Dataset, absolute_location
-from shellgan.images import Pixels, to_pil
+from shellgan.images import Pixels, ProjectedImage, as_pil, to_png
 from training.evaluate import FEWEST
 from training.evaluation.comparison import ComparisonOptions, EvaluationResult, compare
 from training.exports.writing import FORMATS, ExportOptions, export_generator
 from training.image_files import decode_image, read_image
-from training.latent.cli import label_number, latents_and_labels
-from training.latent.image_numbers import LIMIT, check_numbers
+from training.latent.cli import latents_and_labels
 from training.latent.interpolation import Curve
 from training.latent.projection import Schedule, choose_distance, project
 from training.latent.route import find_route
@@ -37,18 +41,6 @@ from training.translation import DIRECTIONS, Direction, as_floats, translate
 if TYPE_CHECKING:
     from shellgan.explorers import Explorer
     from shellgan.runs import Run
-
-
-@dataclass(frozen=True)
-class ProjectedImage:
-    """The `image` (height, width, channels) of the generator that is nearest to a given one, its
-    latents `ws` (1, num_ws, w_dim), and the `distance` between both, beside that of the mean
-    image."""
-
-    image: Pixels
-    ws: NDArray[np.float32]
-    distance: float
-    initial_distance: float
 
 
 class Model:
@@ -83,11 +75,11 @@ class Model:
         Raises:
             UserError: a value is out of range, or the generator has no such label.
         """
-        numbers = _image_numbers(numbers)
+        numbers = check_image_numbers(numbers)
         n, seed = check_count("n", n, 0), check_count("seed", seed, 0, MAX_SEED)
         truncation = check_truncation(truncation)
         space = self.trained.space
-        ws, labels = sample_ws(self.trained, n, numbers, self._label(label), seed)
+        ws, labels = sample_ws(self.trained, n, numbers, check_label(label, self.trained), seed)
         return space.generate(space.truncate(ws, truncation), labels)
 
     def interpolate(
@@ -110,11 +102,12 @@ class Model:
             UserError: a value is out of range, there are fewer than two numbers, or the generator
                 has no such label.
         """
-        numbers = _image_numbers(numbers, 2)
+        numbers = check_image_numbers(numbers, 2)
         steps, truncation = check_count("steps", steps, 1), check_truncation(truncation)
         if curve is not None:
             check_choice("curve", curve, get_args(Curve))
-        latents, labels = latents_and_labels(self.trained, numbers, self._label(label) or 0)
+        chosen = check_label(label, self.trained) or 0
+        latents, labels = latents_and_labels(self.trained, numbers, chosen)
         route = find_route(self.trained.space, latents, labels, curve=curve, closed=closed)
         count = route.pairs * steps + (0 if closed else 1)
         return route.images(np.arange(count, dtype=np.float64) / steps, truncation)
@@ -152,10 +145,9 @@ class Model:
         if isinstance(image, str | Path):
             target = read_target(Path(image), self.trained)
         else:
-            upright = image if isinstance(image, Image.Image) else to_pil(image[None])[0]
-            target = fit_target(upright, self.trained)
+            target = fit_target(to_png(as_pil(image)), self.trained)
         space = self.trained.space
-        number = torch.tensor([self._label(label) or 0], device=space.device)
+        number = torch.tensor([check_label(label, self.trained) or 0], device=space.device)
         found = project(
             space, target, choose_distance(distance, space.device), number, Schedule(steps),
             w_plus, seed, on_step, encoder,
@@ -190,10 +182,7 @@ class Model:
             if isinstance(image, str | Path):
                 row[...] = read_image(Path(image), shape, fit)
             else:
-                upright = image if isinstance(image, Image.Image) else to_pil(image[None])[0]
-                buffer = io.BytesIO()
-                upright.save(buffer, "PNG")
-                row[...] = decode_image(buffer.getvalue(), shape, fit)
+                row[...] = decode_image(to_png(as_pil(image)), shape, fit)
         device = next(generator.parameters()).device
         return translate(generator, as_floats(found, device)) if len(images) else found
 
@@ -218,7 +207,8 @@ class Model:
             on_progress: called with the part of the work, what is done of it, and its total.
 
         Raises:
-            UserError: a number is out of range, or the real images are not available or too few.
+            UserError: a number is out of range, the real images are not available or too few, or
+                the run no longer has the checkpoint that was loaded.
         """
         samples = check_count("samples", samples, FEWEST)
         seed = check_count("seed", seed, 0, MAX_SEED)
@@ -229,12 +219,16 @@ class Model:
             yield lambda done, total: on_progress(what, done, total) if on_progress else None
 
         where = self.trained.dataset["location"] if dataset is None else dataset
+        data = None
         if isinstance(where, str | Path):
             location = absolute_location(where, self._root) if str(where) else None
         else:
             location = where.location
+            data = where.reading_options(self.trained.config.data)
         device = self.trained.space.device
-        options = ComparisonOptions(location, samples, real, features, None, 0, seed, device, show)
+        options = ComparisonOptions(
+            location, samples, real, features, None, 0, seed, device, show, data=data
+        )
         with project_root(self._root):
             return compare([self._spec], options)[0]
 
@@ -264,9 +258,8 @@ class Model:
             check_choice("formats", name, FORMATS)
         target = Path(folder).absolute()
         with project_root(self._root):
-            trained = load_generator(self._spec, torch.device("cpu"))
             options = ExportOptions(tolerance, title)
-            files = export_generator(trained, target, names, options)
+            files = export_generator(self._trained_on_cpu(), target, names, options)
         return [target / name for name in (*files, "README.md")]
 
     def explore(self, *, port: int = 0, title: str = "", in_frame: bool = False) -> Explorer:
@@ -285,8 +278,12 @@ class Model:
         with project_root(self._root):
             return Explorer(self.trained, port, title, in_frame)
 
-    def _label(self, label: str | int | None) -> int | None:
-        return None if label is None else label_number(self.trained, str(label))
+    def _trained_on_cpu(self) -> TrainedGenerator:
+        trained = deepcopy(self.trained)
+        for network in (trained.generator, trained.encoder, trained.back):
+            if network is not None:
+                network.cpu()
+        return trained
 
 
 def load(run: Run | str | Path, *, root: str | Path | None = None, device: str = "auto") -> Model:
@@ -309,15 +306,7 @@ def load(run: Run | str | Path, *, root: str | Path | None = None, device: str =
     with project_root(folder):
         is_path = isinstance(run, Path) or spec.endswith(".pkl")
         spec = str(folder / (spec if is_path else find_run(spec).folder))
-        return Model(load_generator(spec, choose_device(device)), spec, folder)
-
-
-def _image_numbers(numbers: Iterable[int], least: int = 0) -> list[int]:
-    """Return image numbers as a list.
-
-    Raises:
-        UserError: one is not an image number, or there are fewer than `least`.
-    """
-    found = [check_count("numbers", one, 0, LIMIT - 1) for one in numbers]
-    check_numbers(found, least)
-    return found
+        trained = load_generator(spec, choose_device(device))
+        if (trained.folder / "checkpoints").is_dir():  # a later one must not replace it
+            spec = f"{trained.folder}@{trained.seen / 1000:.15g}"
+        return Model(trained, spec, folder)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from pipeline.contract import UserError, is_url, split_user, suggestion
+from pipeline.contract import (
+    UserError,
+    is_url,
+    printable,
+    split_user,
+    suggestion,
+    without_passwords,
+)
 from pipeline.contract.paths import NAME
 from pipeline.names import recipe_names
 
@@ -41,21 +49,23 @@ def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
     """Return what `text` is: an address, a path, or the name of a recipe or run.
 
     Raises:
-        UserError: it is none of these; the message suggests the nearest of them and of `words`.
+        UserError: it is none of these; the message suggests the nearest of them and of `words`. Or
+            a recipe cannot contain it.
     """
+    _check_characters(text if is_url(text) else str(full_path(Path(text))))
     if is_url(text):
-        parts = urlsplit(text)
+        parts = split_address(text)
         end = Path(parts.path).suffix
         if end == ".toml":
             return Where("recipe", text, _slug(Path(parts.path).stem))
         if end in (".tar", ".json") or parts.scheme not in ("http", "https"):
-            return Where("shards", text, _slug(Path(parts.path).stem))
+            return Where("shards", _absolute(text), _slug(Path(parts.path).stem))
         return Where("gallery", text, _slug(f"{parts.hostname}-{parts.path.strip('/')}"))
     path = full_path(Path(text))
     if path.exists():
         return _local(path)
     if any(letter in text for letter in "*{["):
-        return Where("shards", str(path), _slug(path.parent.name))
+        return Where("shards", _absolute(text), _slug(path.parent.name))
     run = root / "runs" / text.partition("@")[0]
     if (run / "config.json").exists():
         return Where("run", str(root / "runs" / text), text)
@@ -64,6 +74,41 @@ def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
     known = [*words, *recipe_names(), *(one.name for one in (root / "runs").glob("*"))]
     hint = suggestion(text, known) or "; give an address, a path, a recipe or a run"
     raise UserError(f"{text}: not found{hint}")
+
+
+def split_address(url: str) -> SplitResult:
+    """Split a web address.
+
+    Raises:
+        UserError: it is malformed.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise UserError(
+            f"{without_passwords(url)}: not a web address ({error}); write it as https://HOST/PATH"
+        ) from None
+
+
+def _check_characters(location: str) -> None:
+    """Check that a recipe can contain a location.
+
+    Raises:
+        UserError: it has control characters, or bytes that are not UTF-8.
+    """
+    if any(unicodedata.category(one) in ("Cc", "Cs") for one in location):
+        raise UserError(
+            f"{printable(location)}: has control characters, or bytes that are not UTF-8, in its "
+            "name; rename it"
+        )
+
+
+def _absolute(text: str) -> str:
+    """Return the locations of shards in a text with absolute paths."""
+    from training.streaming.locations import join_locations, split_locations
+
+    found = split_locations(text)
+    return join_locations([one if is_url(one) else str(full_path(Path(one))) for one in found])
 
 
 def full_path(path: Path) -> Path:
@@ -126,6 +171,7 @@ def propose_gallery(url: str, say: Callable[[str], None] = lambda _: None) -> st
     from pipeline.sources.proposal import PRIVATE_RATE, is_private
     from pipeline.web.politeness import Politeness
 
+    split_address(url)
     private = is_private(url)  # the user named it
     rules = Politeness(allow_private=private, rate=PRIVATE_RATE if private else 2)
     text = propose_recipe(url, rules, on_page=lambda page: say(f"looking at {page}"))

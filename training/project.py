@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.contract import UserError, exit_status, open_regular, write_atomic
+from pipeline.contract import UserError, exit_status, write_atomic
 from training.latent.cli import (
     add_alias,
     add_label,
@@ -22,13 +21,8 @@ from training.latent.cli import (
     parser,
 )
 
-READ = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""The formats that are read, as Pillow names them. Some others run programs or fetch files."""
-MOST_PIXELS = 100_000_000
-
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
     from training.pretrained.inference import TrainedGenerator
 
@@ -112,42 +106,32 @@ def write_projection(args: argparse.Namespace) -> None:
 
 
 def read_target(path: Path, trained: TrainedGenerator) -> torch.Tensor:
-    """Read an image and crop it to the generator's shape: (1, channels, height, width), [-1, 1].
+    """Read an image file and crop it to the generator's shape, as training reads images: (1,
+    channels, height, width), [-1, 1].
 
     Raises:
         UserError: the file cannot be read as an image.
     """
-    from PIL import Image, ImageOps
+    from training.image_files import read_image
+    from training.translation import as_floats
 
-    Image.MAX_IMAGE_PIXELS = None  # checked below; Pillow would only warn about some images
+    return as_floats(read_image(path, trained.shape, "crop")[None], trained.space.device)
+
+
+def fit_target(data: bytes, trained: TrainedGenerator) -> torch.Tensor:
+    """As `read_target`, from the bytes of an image file.
+
+    Raises:
+        UserError: it cannot be used as an image.
+    """
+    from training.image_files import decode_image
+    from training.translation import as_floats
+
     try:
-        with os.fdopen(open_regular(path), "rb") as file, Image.open(file, formats=READ) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise ValueError(f"{opened.width}×{opened.height} px are too many")
-            image = ImageOps.exif_transpose(opened)
-            image.load()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path}: cannot be read as an image ({reason})") from None
-    except Exception as error:  # noqa: BLE001 (Pillow's plugins raise any exception)
-        raise UserError(f"{path}: cannot be read as an image ({error})") from None
-    return fit_target(image, trained)
-
-
-def fit_target(image: Image.Image, trained: TrainedGenerator) -> torch.Tensor:
-    """Crop an upright image to the generator's shape: (1, channels, height, width), [-1, 1]."""
-    import numpy as np
-    import torch
-    from PIL import Image, ImageOps
-
-    shape = trained.shape
-    image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[shape.channels])
-    if image.mode == "RGBA":
-        image = image.convert("RGBa")  # premultiplied, as in training
-    fitted = ImageOps.fit(image, (shape.width, shape.height), Image.Resampling.LANCZOS)
-    pixels = np.asarray(fitted).reshape(shape.height, shape.width, shape.channels)
-    values = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    return values.to(trained.space.device)
+        pixels = decode_image(data, trained.shape, "crop")
+    except ValueError as error:
+        raise UserError(f"image: {error}") from None
+    return as_floats(pixels[None], trained.space.device)
 
 
 def _progress_printer(steps: int) -> Callable[[int, float], None]:

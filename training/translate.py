@@ -94,12 +94,15 @@ def write_translations(args: argparse.Namespace) -> int:
 def output_names(paths: Sequence[Path]) -> list[str]:
     """Return a file name for each image: its own with the extension .png, and a number if an
     earlier one has the same."""
-    counts, names = Counter[str](), []
+    names: dict[str, None] = {}
+    counts = Counter[str]()
     for path in paths:
-        counts[path.stem] += 1
-        number = counts[path.stem]
-        names.append(f"{path.stem}.png" if number == 1 else f"{path.stem}-{number}.png")
-    return names
+        name = f"{path.stem}.png"
+        while name in names:
+            counts[path.stem] += 1
+            name = f"{path.stem}-{counts[path.stem] + 1}.png"
+        names[name] = None
+    return list(names)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from pipeline.contract import UserError, write_json
+from training.config import DataOptions
 from training.latent.neighbours import open_training_shards
 from training.metrics.equivariance import equivariance, require_transform
 from training.metrics.fake import fake_features, translated_features
@@ -38,7 +39,8 @@ class ComparisonOptions:
     """Options of a comparison: location of the real images (None: those of each run), number of
     samples and maximum number of real images, feature network, weights of Inception to use instead,
     number of paths for the path length, how progress is shown, the colour behind images with
-    transparency, and number of images that are moved and turned for the equivariance."""
+    transparency, number of images that are moved and turned for the equivariance, and how the real
+    images are read (None: as in the training of each run)."""
 
     shards: str | None
     samples: int
@@ -51,6 +53,7 @@ class ComparisonOptions:
     show: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = show_progress
     background: str = "#ffffff"
     moved: int = 0
+    data: DataOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResu
     for name, trained in loaded if plan.moved else ():
         require_transform(trained.generator, name)
     sources = [
-        open_training_shards(trained, plan.shards, trained.dataset_b) for _, trained in loaded
+        open_training_shards(trained, plan.shards, trained.dataset_b, plan.data)
+        for _, trained in loaded
     ]
     for (name, trained), source in zip(loaded, sources, strict=True):
         _require_images(name, trained, source)
@@ -113,7 +117,7 @@ def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResu
         key = source.index.digest, source.width, source.height, source.channels
         seeing = on_background(network, source.channels, plan.background)
         if key not in reals:
-            real = _real(source, seeing, plan)
+            real = _real(source, seeing, plan, plan.data or trained.config.data)
             reals[key] = real, FeatureSet(real.features, network.logits, network.splits)
         results.append(_evaluate(name, trained, source, *reals[key], seeing, plan))
     return results
@@ -146,9 +150,11 @@ def _require_images(name: str, trained: TrainedGenerator, source: ShardDataset) 
         raise UserError(f"{source.index.name}: has {kind} labels than the run {name}")
 
 
-def _real(source: ShardDataset, network: FeatureNetwork, plan: ComparisonOptions) -> RealFeatures:
+def _real(
+    source: ShardDataset, network: FeatureNetwork, plan: ComparisonOptions, options: DataOptions
+) -> RealFeatures:
     with plan.show(f"real images of {source.index.name}") as progress:
-        return real_features(source, network, plan.real, progress=progress)
+        return real_features(source, network, plan.real, options, progress=progress)
 
 
 def _evaluate(

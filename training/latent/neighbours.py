@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,13 @@ def small_pixels(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Images of a dataset, embedded as vectors (n, d), and their places (shard, member) in it."""
+    """Images of a dataset, embedded as vectors (n, d), and their places (shard, member) in it;
+    `options` state how its shards are fetched."""
 
     source: ShardDataset
     vectors: Tensor
     places: list[tuple[int, int]]
+    options: DataOptions = field(default_factory=DataOptions)
 
     def nearest(self, vectors: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Return distances and indices (n, count) of the nearest images to each of `vectors`."""
@@ -56,7 +58,7 @@ class Neighbours:
         source = self.source
         shape = (len(numbers), source.height, source.width, source.channels)
         pixels = np.empty(shape, dtype=np.uint8)
-        samples = SampleCache(source, None, default_opener(source, DataOptions()))
+        samples = SampleCache(source, None, default_opener(source, self.options))
         try:
             for row, number in enumerate(numbers):
                 samples.read(*self.places[number], pixels[row])
@@ -77,15 +79,18 @@ def as_images(pixels: Pixels) -> Tensor:
 
 @torch.no_grad()
 def embed_all(
-    source: ShardDataset, describe: Describe, skip_corrupt: bool = False, seconds: float = math.inf
+    source: ShardDataset,
+    describe: Describe,
+    options: DataOptions | None = None,
+    seconds: float = math.inf,
 ) -> Neighbours:
     """Read the whole dataset once and embed it, or as much of it as can be read in `seconds`;
-    with `skip_corrupt` without damaged images.
+    `options` state how shards are fetched, and whether damaged images may be skipped.
 
     Raises:
         UserError: an image cannot be read, or there are none.
     """
-    options, end = DataOptions(skip_corrupt=skip_corrupt), time.monotonic() + seconds
+    options, end = options or DataOptions(), time.monotonic() + seconds
     vectors: list[Tensor] = []
     places: list[tuple[int, int]] = []
     for images, _, some in iter_placed_batches(source, source.index.nsamples, options):
@@ -95,14 +100,18 @@ def embed_all(
             break
     if not vectors:
         raise no_readable_image(source)
-    return Neighbours(source, torch.cat(vectors), places)
+    return Neighbours(source, torch.cat(vectors), places, options)
 
 
 def open_training_shards(
-    trained: TrainedGenerator, location: str | None = None, dataset: dict[str, Any] | None = None
+    trained: TrainedGenerator,
+    location: str | None = None,
+    dataset: dict[str, Any] | None = None,
+    options: DataOptions | None = None,
 ) -> ShardDataset:
     """Open the shards that a generator was trained on, or those at `location`, at its size;
-    `dataset` are the properties of a second set, which is opened in place of the first.
+    `dataset` are the properties of a second set, which is opened in place of the first. `options`
+    state how samples are read (None: as in its training).
 
     Raises:
         UserError: they do not exist, or have another shape.
@@ -112,20 +121,21 @@ def open_training_shards(
         raise UserError(f"{trained.folder}: the location of its shards is unknown; set --shards")
     shape = trained.shape
     known = trained.dataset.get("clusters", "")
-    return open_shard_dataset(where, shape.height, trained.config.data, shape, known)
+    options = options or trained.config.data
+    return open_shard_dataset(where, shape.height, options, shape, known)
 
 
 def embed_training_images(
     trained: TrainedGenerator, location: str | None, describe: Describe
 ) -> Neighbours:
-    """Embed the images that a generator was trained on, or those at `location`: without damaged
-    ones if its training left them out.
+    """Embed the images that a generator was trained on, or those at `location`, fetched as in its
+    training: without damaged ones if it left them out.
 
     Raises:
         UserError: as in `open_training_shards` and `embed_all`.
     """
     source = open_training_shards(trained, location)
-    return embed_all(source, describe, trained.config.data.skip_corrupt)
+    return embed_all(source, describe, trained.config.data)
 
 
 def choose_embedding(by: str, device: torch.device) -> Describe:

@@ -76,7 +76,8 @@ class RealNeighbours:
         if self._found is None:
             self._found = Neighbours(self._source, torch.empty(0, 0), [])
             with suppress(UserError):  # no image can be read
-                self._found = embed_all(self._source, small_pixels, True, READING_SECONDS)
+                options = DataOptions(skip_corrupt=True)
+                self._found = embed_all(self._source, small_pixels, options, READING_SECONDS)
         return self._found
 
     def sheet(self, pixels: Pixels) -> Pixels:

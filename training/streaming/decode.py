@@ -24,7 +24,8 @@ Image.MAX_IMAGE_PIXELS = None  # `_check_size` checks before; Pillow would only 
 
 _ODD = frozenset({"icc_profile", "transparency", "exif"})
 """Properties of images whose pixels must be converted or rotated."""
-_PILLOW_FORMATS = frozenset({"png", "webp"})
+_BEGINNINGS = {"png": b"\x89PNG\r\n\x1a\n", "webp": b"RIFF"}
+"""The first bytes of the formats that Pillow decodes, by extension."""
 _LIMITS = ImageLimits(100_000_000)
 
 Pixels = NDArray[np.uint8]
@@ -69,7 +70,7 @@ def decode_any(out: Pixels, data: bytes, extension: str, stored: tuple[int, int]
             raise
         except ValueError:  # Pillow decides whether it can be used
             pass
-    elif extension in _PILLOW_FORMATS and data[:2] != b"\xff\xd8":
+    elif (beginning := _BEGINNINGS.get(extension)) and data.startswith(beginning):
         decode_into(out, data, extension, stored)
         return
     _put(out, _converted(data, out.shape, stored))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from pipeline.contract import UserError
+from shellgan.images import to_png
 from training.latent.projection import (
     Schedule,
     noise_correlation,
@@ -20,6 +26,7 @@ from training.latent.space import LatentSpace, build_latent_space
 from training.networks import ImageShape, build_generator
 from training.options.architectures import DcganGenerator, StyleGan2Generator
 from training.options.styled import StyleGan3Generator
+from training.project import fit_target, read_target
 
 SHAPE = ImageShape(16, 16, 3)
 
@@ -107,3 +114,25 @@ def test_noise_inputs_and_spread() -> None:
     assert len(noise_inputs(space.generator)) == space.num_ws - 1
     assert noise_inputs(made("dcgan").generator) == []
     assert w_std(made("dcgan"), label) == pytest.approx(math.sqrt(8), rel=0.02)
+
+
+TARGETS = {
+    "transparent": (Image.new("RGBA", (20, 16), (0, 0, 0, 0)), 255),
+    "16 bits": (Image.fromarray(np.full((16, 20), 30_000, np.uint16)), 117),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_targets_are_read_as_training_reads_images(kind: str, tmp_path: Path) -> None:
+    image, value = TARGETS[kind]
+    image.save(tmp_path / "target.png")
+    trained: Any = SimpleNamespace(
+        name="some", shape=SHAPE, space=SimpleNamespace(device=torch.device("cpu"))
+    )
+    for target in (
+        read_target(tmp_path / "target.png", trained), fit_target(to_png(image), trained),
+    ):  # fmt: skip
+        assert target.shape == (1, 3, 16, 16)
+        assert ((target + 1) * 127.5).round().unique().tolist() == [value]
+    with pytest.raises(UserError, match=r"^image: is no image that can be read"):
+        fit_target(b"no image", trained)
