@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pipeline.atomic_io import FileLock, lock
 from pipeline.contract import DatasetPaths, now_utc
 from pipeline.errors import UserError
 from pipeline.events import EventListener, EventLog, ProgressListener
-from pipeline.reading import is_url
+from pipeline.reading import is_url, split_url
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -55,7 +55,7 @@ class Job:
     def dataset(self) -> DatasetPaths:
         name = self.recipe_name
         if is_url(name):
-            name = unquote(urlsplit(name).path)
+            name = unquote(split_url(name).path)
         return DatasetPaths(Path(name).name.removesuffix(".toml"), self.root)
 
     def recipe(self) -> Recipe:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from http.client import IncompleteRead, RemoteDisconnected
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import url2pathname
 
 from pipeline.credentials import basic_authorization, fsspec_arguments, split_user
@@ -51,6 +51,20 @@ def is_url(location: str) -> bool:
     return _SCHEME.match(location) is not None
 
 
+def split_url(url: str) -> SplitResult:
+    """Split a URL that the user gave.
+
+    Raises:
+        UserError: it is malformed.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise UserError(
+            f"{without_passwords(url)}: not a URL ({error}); write it as https://HOST/PATH"
+        ) from None
+
+
 def local_path(location: str) -> Path | None:
     """Return the local path of a location; None for a URL whose scheme is not `file`.
 
@@ -59,10 +73,7 @@ def local_path(location: str) -> Path | None:
     """
     if not is_url(location):
         return Path(location)
-    try:
-        parts = urlsplit(location)
-    except ValueError as error:
-        raise UserError(f"{location}: not a URL ({error})") from None
+    parts = split_url(location)
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 

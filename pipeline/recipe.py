@@ -20,7 +20,7 @@ from pipeline.fetcher import Politeness
 from pipeline.names import RECIPES_DIR, recipe_names
 from pipeline.options import OriginalsOptions, SelectOptions, ShardOptions, StorageOptions
 from pipeline.outside_text import without_passwords
-from pipeline.reading import is_url
+from pipeline.reading import is_url, split_url
 from pipeline.sources import Source
 from pipeline.sources.folder import FolderSource
 from pipeline.suggestions import suggestion
@@ -98,7 +98,7 @@ def locate_recipe(name: str) -> Path | str:
 
 
 def _names_shards(name: str) -> bool:
-    return urlsplit(name).path.endswith((".tar", ".tar.gz", ".zip")) or "*" in name or "{" in name
+    return split_url(name).path.endswith((".tar", ".tar.gz", ".zip")) or "*" in name or "{" in name
 
 
 def _not_a_recipe(name: str) -> UserError:

@@ -22,7 +22,7 @@ from pipeline.recipe import Recipe as ParsedRecipe
 from pipeline.recipe import locate_recipe, parse_recipe
 from pipeline.select.stage import SelectResult
 from pipeline.shards.stage import ShardResult
-from shellgan.where import propose_gallery, split_address
+from shellgan.where import propose_gallery
 
 OnEvent = Callable[[Event], None]
 OnProgress = Callable[[Progress], None]
@@ -53,7 +53,6 @@ class Recipe:
         Raises:
             UserError: it does not exist, or has an error.
         """
-        split_address(str(where))
         found = locate_recipe(str(where))
         return cls(name or Job(str(where)).dataset.name, read_toml(found))
 
@@ -208,7 +207,6 @@ def _job(recipe: Recipe | str, root: str | Path | None) -> Job:
     folder = Path(root).absolute() if root is not None else Path.cwd()
     if isinstance(recipe, Recipe):
         return Job(recipe.name, root=folder, given=recipe.parse())
-    split_address(str(recipe))
     return Job(str(recipe), root=folder)
 
 

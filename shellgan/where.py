@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pipeline.contract import (
     UserError,
     is_url,
     printable,
+    split_url,
     split_user,
     suggestion,
-    without_passwords,
 )
 from pipeline.contract.paths import NAME
 from pipeline.names import recipe_names
@@ -54,7 +54,7 @@ def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
     """
     _check_characters(text if is_url(text) else str(full_path(Path(text))))
     if is_url(text):
-        parts = split_address(text)
+        parts = split_url(text)
         end = Path(parts.path).suffix
         if end == ".toml":
             return Where("recipe", text, _slug(Path(parts.path).stem))
@@ -74,20 +74,6 @@ def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
     known = [*words, *recipe_names(), *(one.name for one in (root / "runs").glob("*"))]
     hint = suggestion(text, known) or "; give an address, a path, a recipe or a run"
     raise UserError(f"{text}: not found{hint}")
-
-
-def split_address(url: str) -> SplitResult:
-    """Split a web address.
-
-    Raises:
-        UserError: it is malformed.
-    """
-    try:
-        return urlsplit(url)
-    except ValueError as error:
-        raise UserError(
-            f"{without_passwords(url)}: not a web address ({error}); write it as https://HOST/PATH"
-        ) from None
 
 
 def _check_characters(location: str) -> None:
@@ -171,7 +157,7 @@ def propose_gallery(url: str, say: Callable[[str], None] = lambda _: None) -> st
     from pipeline.sources.proposal import PRIVATE_RATE, is_private
     from pipeline.web.politeness import Politeness
 
-    split_address(url)
+    split_url(url)
     private = is_private(url)  # the user named it
     rules = Politeness(allow_private=private, rate=PRIVATE_RATE if private else 2)
     text = propose_recipe(url, rules, on_page=lambda page: say(f"looking at {page}"))

@@ -64,6 +64,7 @@ from pipeline.reading import (
     read_bytes,
     report_waiting,
     short_reason,
+    split_url,
 )
 from pipeline.suggestions import suggestion
 from pipeline.units import count_of, format_bytes, format_duration
@@ -137,6 +138,7 @@ __all__ = [
     "safe_text",
     "serve_app",
     "short_reason",
+    "split_url",
     "split_user",
     "suggestion",
     "upload",

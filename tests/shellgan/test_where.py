@@ -34,7 +34,7 @@ def test_a_malformed_address_is_one_line(call: Callable[[str], object]) -> None:
     with pytest.raises(shellgan.UserError) as error:
         call("http://me:secret@[bad")
     assert str(error.value).startswith("http://[bad")
-    assert str(error.value).endswith("not a web address (Invalid IPv6 URL); write it as "
+    assert str(error.value).endswith("not a URL (Invalid IPv6 URL); write it as "
                                      "https://HOST/PATH")  # fmt: skip
 
 
