@@ -60,7 +60,7 @@ class ComparisonOptions:
 class EvaluationResult:
     """The estimates of a run by their full names. `history` contains (images seen, value) of its
     evaluations during training, by the same names; `background` is the colour behind images with
-    transparency."""
+    transparency, `fit` how larger images were resized (`DataOptions`)."""
 
     run: str
     seen: int
@@ -73,12 +73,14 @@ class EvaluationResult:
     estimates: dict[str, Estimate]
     history: dict[str, list[tuple[int, float]]]
     background: str = ""
+    fit: str = ""
 
     @property
     def comparison_key(self) -> tuple[Any, ...]:
         """Results with different keys must not be compared."""
         return (
-            self.digest, self.size, self.channels, self.samples, self.real, self.background,
+            self.digest, self.size, self.channels, self.fit, self.samples, self.real,
+            self.background,
         )  # fmt: skip
 
 
@@ -114,7 +116,7 @@ def compare(runs: Sequence[str], plan: ComparisonOptions) -> list[EvaluationResu
     reals: dict[tuple[Any, ...], tuple[RealFeatures, FeatureSet]] = {}
     results = []
     for (name, trained), source in zip(loaded, sources, strict=True):
-        key = source.index.digest, source.width, source.height, source.channels
+        key = source.index.digest, source.width, source.height, source.channels, source.fit
         seeing = on_background(network, source.channels, plan.background)
         if key not in reals:
             real = _real(source, seeing, plan, plan.data or trained.config.data)
@@ -203,7 +205,7 @@ def _evaluate(
     return EvaluationResult(
         name, trained.seen, source.index.name, source.index.digest, size, source.channels,
         len(features), len(real_set), found, _history(run, list(found)),
-        plan.background if source.channels == 4 else "",
+        plan.background if source.channels == 4 else "", source.fit,
     )  # fmt: skip
 
 

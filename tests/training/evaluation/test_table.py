@@ -40,12 +40,16 @@ def test_a_sentence_says_what_the_distance_means(metric: str) -> None:
 def test_each_run_is_warned_of_by_its_own_samples() -> None:
     """A run of translations may have fewer samples than another one, and so another baseline."""
 
-    def result(run: str, samples: int) -> EvaluationResult:
+    def result(run: str, samples: int, fit: str = "") -> EvaluationResult:
         found = {"fd": Estimate(61.2, 0.1, 12.3, 0.2, samples)}
-        return EvaluationResult(run, 1000, "small", "d", (16, 16), 3, samples, 2000, found, {})
+        return EvaluationResult(
+            run, 1000, "small", "d", (16, 16), 3, samples, 2000, found, {}, fit=fit
+        )
 
     alike = caveats([result("one", 1000), result("two", 1000)])
     assert not any(line.startswith("warning") for line in alike)
+    (line,) = caveats([result("one", 1000, "crop"), result("two", 1000, "pad")])[2:]
+    assert "these columns cannot be compared" in line
     different = caveats([result("one", 1000), result("two", 60)])
     warnings = [line for line in different if line.startswith("warning")]
     assert len(warnings) == 2
