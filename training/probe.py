@@ -99,7 +99,10 @@ def run_probe(args: argparse.Namespace) -> dict[str, Any]:
     if len(train.labels) < 5:
         raise UserError("--num-labels: at least 5 labelled images are needed")
     if not len(test.labels):
-        raise UserError("--n: no image with a label is left to test on; give a larger number")
+        raise UserError(
+            "--n: no image is left whose label the run did not see; give a larger number, or other "
+            "images with --shards"
+        )
     classes = source.classes
     most_frequent = int(torch.bincount(train.labels, minlength=classes).argmax())
     found: dict[str, Any] = {
