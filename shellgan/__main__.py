@@ -145,9 +145,10 @@ def _training_options(made: CommandParser, preset: str, words: Sequence[str]) ->
     for word, after in zip_longest(words, words[1:], fillvalue="--"):
         name, equals, _ = word.partition("=")
         section = name.removeprefix("--").replace("-", "_").partition(".")[0]
-        is_option = name.startswith("--") and section not in sections
+        if not name.startswith("--") or section in sections:
+            continue
         hint = suggestion(name, made.option_names())
-        if is_option and (hint or (not equals and after.startswith("--"))):
+        if hint or (not equals and after.startswith("--")):
             raise UserError(f"{name}: unknown option{hint or '; shellgan --help lists them'}")
     options = parse_dotted(words)
     resolve(PRESET if preset == AUTO else preset, options)

@@ -137,19 +137,6 @@ def test_probe_reports_the_head_on_images_whose_labels_it_never_saw(
     assert any("the run's semi-supervised head" in row for row in table)
 
 
-def test_a_probe_needs_images_whose_labels_the_run_did_not_see(
-    tmp_path: Path,
-    small_shards: Callable[..., Any],
-    in_process: Any,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run, shards = tmp_path / "runs" / "tiny", small_shards(labels=("cone", "whelk"))
-    options = ("--discriminator.semi_supervised", "true", "--data.labelled", str(shards.count))
-    assert in_process(run, shards, *options, "--total-kimg", "0.016") == 0
-    assert probe.main(["tiny", "--steps", "0"]) == 2
-    assert "--n: no image is left whose label the run did not see" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [

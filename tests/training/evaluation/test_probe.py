@@ -95,12 +95,18 @@ def test_command_compares_a_run_with_fresh_weights(
 
 
 @pytest.mark.parametrize(
-    ("labels", "options", "said"),
+    ("labels", "shown", "options", "said"),
     [
-        ((), [], "small: the shards have no labels"),
-        (("cone", "whelk"), ["--n", "3"], "--n 3: must be an integer from 10"),
-        (("cone", "whelk"), ["--held-out", "1"], "--held-out 1: must be a number from 0.001"),
-        (("cone", "whelk"), ["--num-labels", "2"], "--num-labels: at least 5"),
+        ((), 0, [], "small: the shards have no labels"),
+        (("cone", "whelk"), 0, ["--n", "3"], "--n 3: must be an integer from 10"),
+        (("cone", "whelk"), 0, ["--held-out", "1"], "--held-out 1: must be a number from 0.001"),
+        (("cone", "whelk"), 0, ["--num-labels", "2"], "--num-labels: at least 5"),
+        (
+            ("cone", "whelk"),
+            100,
+            ["--steps", "0"],
+            "--n: no image is left whose label the run did not see",
+        ),
     ],
 )
 def test_what_cannot_be_probed_is_one_line(
@@ -109,11 +115,14 @@ def test_what_cannot_be_probed_is_one_line(
     in_process: Any,
     capsys: pytest.CaptureFixture[str],
     labels: tuple[str, ...],
+    shown: int,
     options: list[str],
     said: str,
 ) -> None:
-    run = tmp_path / "runs" / "tiny"
-    assert in_process(run, small_shards(labels=labels), "--total-kimg", "0.016") == 0
+    """`shown`: of how many images a semi-supervised run sees the labels (0: another run)."""
+    run, shards = tmp_path / "runs" / "tiny", small_shards(labels=labels)
+    seen = ("--discriminator.semi_supervised", "true", "--data.labelled", str(shown))
+    assert in_process(run, shards, "--total-kimg", "0.016", *(seen if shown else ())) == 0
     assert probe.main(["tiny", *options]) == 2
     assert said in capsys.readouterr().err
 
