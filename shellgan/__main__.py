@@ -137,9 +137,8 @@ def _training_options(made: CommandParser, preset: str, words: Sequence[str]) ->
         UserError: the preset or an option does not exist, or a value is invalid.
     """
     from training.config import Config
-    from training.fit import AUTO, parse_dotted
-    from training.options.resolve import resolve
-    from training.planning.auto import PRESET
+    from training.fit import parse_dotted
+    from training.planning.auto import resolve_first
 
     sections = {one.name for one in fields(Config)}
     for word, after in zip_longest(words, words[1:], fillvalue="--"):
@@ -151,7 +150,7 @@ def _training_options(made: CommandParser, preset: str, words: Sequence[str]) ->
         if hint or (not equals and after.startswith("--")):
             raise UserError(f"{name}: unknown option{hint or '; shellgan --help lists them'}")
     options = parse_dotted(words)
-    resolve(PRESET if preset == AUTO else preset, options)
+    resolve_first(preset, options)
     return options
 
 

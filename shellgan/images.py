@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from pipeline.imaging.alpha import has_alpha, unpremultiply
 from pipeline.imaging.color import to_srgb
 from shellgan.arguments import check_count
 from training.grid import make_grid, shown
+from training.image_files import decode_image, read_image
+from training.image_shape import ImageShape
 
 Pixels = NDArray[np.uint8]
 """Images (n, height, width, channels), from 0 to 255."""
@@ -71,6 +74,21 @@ def to_png(image: Image.Image) -> bytes:
     found = to_srgb(image, profile if isinstance(profile, bytes) else None, [], alpha=True)
     found.save(buffer, "PNG", icc_profile=None)
     return buffer.getvalue()
+
+
+def read_pixels(image: str | Path | Image.Image | Pixels, shape: ImageShape, fit: str) -> Pixels:
+    """Return an image file, or an upright image, as training reads the images of shards: uint8 in
+    `shape`, resized by `fit` (see `DataOptions`).
+
+    Raises:
+        UserError: it cannot be read as an image.
+    """
+    if isinstance(image, str | Path):
+        return read_image(Path(image), shape, fit)
+    try:
+        return decode_image(to_png(as_pil(image)), shape, fit)
+    except ValueError as error:
+        raise UserError(f"image: {error}") from None
 
 
 def to_grid(images: Pixels, columns: int = 0) -> Image.Image:

@@ -221,12 +221,10 @@ def read_index(shards: str, options: Options) -> ShardIndex:
         UserError: there are none, or they cannot be read with the options of training.
     """
     from training.config import count_clusters
-    from training.options.resolve import resolve
-    from training.planning.auto import NAME, PRESET
+    from training.planning.auto import resolve_first
     from training.streaming.dataset import open_shard_dataset
 
-    preset = PRESET if options.preset == NAME else options.preset
-    config = resolve(preset, options.training)
+    config = resolve_first(options.preset, options.training)
     data, height = config.data, config.resolution if config.data.fit else 0
     if count_clusters(data.label):  # they take time, and change neither name nor number of samples
         data = replace(data, label="")

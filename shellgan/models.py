@@ -22,11 +22,10 @@ from shellgan.arguments import (
     check_truncation,
 )
 from shellgan.datasets import Dataset, absolute_location
-from shellgan.images import Pixels, ProjectedImage, as_pil, to_png
+from shellgan.images import Pixels, ProjectedImage, read_pixels
 from training.evaluate import FEWEST
 from training.evaluation.comparison import ComparisonOptions, EvaluationResult, compare
 from training.exports.writing import FORMATS, ExportOptions, export_generator
-from training.image_files import decode_image, read_image
 from training.latent.cli import latents_and_labels
 from training.latent.interpolation import Curve
 from training.latent.projection import Schedule, choose_distance, project
@@ -34,7 +33,6 @@ from training.latent.route import find_route
 from training.latent.sampling import sample_ws
 from training.machine.device import choose_device
 from training.pretrained.inference import TrainedGenerator, load_generator
-from training.project import fit_target, read_target
 from training.runs import find_run
 from training.translation import DIRECTIONS, Direction, as_floats, translate
 
@@ -142,11 +140,8 @@ class Model:
         check_choice("distance", distance, ("features", "pixels"))
         if encoder and self.trained.encoder is None:
             raise UserError("encoder: the run has none; train with method.name bigan or vae-gan")
-        if isinstance(image, str | Path):
-            target = read_target(Path(image), self.trained)
-        else:
-            target = fit_target(to_png(as_pil(image)), self.trained)
         space = self.trained.space
+        target = as_floats(read_pixels(image, self.trained.shape, "crop")[None], space.device)
         number = torch.tensor([check_label(label, self.trained) or 0], device=space.device)
         found = project(
             space, target, choose_distance(distance, space.device), number, Schedule(steps),
@@ -172,17 +167,14 @@ class Model:
             direction: from the run's first set of images to its second, or back.
 
         Raises:
-            UserError: the run does not translate, or a file cannot be read as an image.
+            UserError: the run does not translate, or one cannot be read as an image.
         """
         check_choice("direction", direction, DIRECTIONS)
         generator = self.trained.translator(direction)
         shape, fit = self.trained.shape, self.trained.config.data.fit
         found = np.empty((len(images), shape.height, shape.width, shape.channels), np.uint8)
         for row, image in zip(found, images, strict=True):
-            if isinstance(image, str | Path):
-                row[...] = read_image(Path(image), shape, fit)
-            else:
-                row[...] = decode_image(to_png(as_pil(image)), shape, fit)
+            row[...] = read_pixels(image, shape, fit)
         device = next(generator.parameters()).device
         return translate(generator, as_floats(found, device)) if len(images) else found
 

@@ -64,7 +64,7 @@ def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
     path = full_path(Path(text))
     if path.exists():
         return _local(path)
-    if any(letter in text for letter in "*{["):
+    if any(letter in text for letter in "*?{[,"):
         return Where("shards", _absolute(text), _slug(path.parent.name))
     run = root / "runs" / text.partition("@")[0]
     if (run / "config.json").exists():

@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.contract import UserError, exit_status, write_atomic
 from training.latent.cli import (
@@ -20,11 +19,6 @@ from training.latent.cli import (
     load,
     parser,
 )
-
-if TYPE_CHECKING:
-    import torch
-
-    from training.pretrained.inference import TrainedGenerator
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,7 +70,9 @@ def write_projection(args: argparse.Namespace) -> None:
     import torch
 
     from training.grid import make_grid, save_image
+    from training.image_files import read_image
     from training.latent.projection import Schedule, choose_distance, project
+    from training.translation import as_floats
 
     trained = load(args.run, args.device)
     space = trained.space
@@ -87,7 +83,8 @@ def write_projection(args: argparse.Namespace) -> None:
             f"--encoder: {trained.name} has no encoder; train with method.name bigan or vae-gan"
         )
     label = torch.tensor([label_number(trained, args.label)], device=space.device)
-    target = read_target(args.image, trained)
+    pixels = read_image(args.image, trained.shape, "crop")
+    target = as_floats(pixels[None], space.device)
     distance = choose_distance(args.distance, space.device)
     found = project(
         space, target, distance, label, Schedule(args.steps), args.w_plus, args.seed,
@@ -103,35 +100,6 @@ def write_projection(args: argparse.Namespace) -> None:
     start = "encoder's" if args.encoder else "mean"
     print(f"distance {found.distance:.4g}; of the {start} image {found.initial_distance:.4g}")
     print(args.out)
-
-
-def read_target(path: Path, trained: TrainedGenerator) -> torch.Tensor:
-    """Read an image file and crop it to the generator's shape, as training reads images: (1,
-    channels, height, width), [-1, 1].
-
-    Raises:
-        UserError: the file cannot be read as an image.
-    """
-    from training.image_files import read_image
-    from training.translation import as_floats
-
-    return as_floats(read_image(path, trained.shape, "crop")[None], trained.space.device)
-
-
-def fit_target(data: bytes, trained: TrainedGenerator) -> torch.Tensor:
-    """As `read_target`, from the bytes of an image file.
-
-    Raises:
-        UserError: it cannot be used as an image.
-    """
-    from training.image_files import decode_image
-    from training.translation import as_floats
-
-    try:
-        pixels = decode_image(data, trained.shape, "crop")
-    except ValueError as error:
-        raise UserError(f"image: {error}") from None
-    return as_floats(pixels[None], trained.space.device)
 
 
 def _progress_printer(steps: int) -> Callable[[int, float], None]:

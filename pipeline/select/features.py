@@ -93,7 +93,10 @@ def parts_without_features(dataset: DatasetPaths, name: str) -> list[str]:
 def _is_current(dataset: DatasetPaths, part: str, name: str) -> bool:
     """Return True if the features of a part's present images are recorded."""
     path = features_path(dataset, part, name)
-    return path.exists() and _recorded_journal(path) == _journal_digest(dataset, part)
+    if not path.exists():
+        return False
+    with _open_features(path) as saved:
+        return _recorded_journal(saved) == _journal_digest(dataset, part)
 
 
 def _journal_digest(dataset: DatasetPaths, part: str) -> str:
@@ -221,8 +224,8 @@ def _open_features(path: Path) -> Iterator[Any]:
         ) from None
 
 
-def _load_features(path: Path) -> tuple[Keys, NDArray[np.float16]]:
-    """Return the keys and features in a part's file.
+def _load_features(path: Path) -> tuple[Keys, NDArray[np.float16], str]:
+    """Return the keys and features in a part's file, and its recorded journal.
 
     Raises:
         UserError: it is damaged.
@@ -231,14 +234,13 @@ def _load_features(path: Path) -> tuple[Keys, NDArray[np.float16]]:
         keys, features = saved["keys"], saved["features"]
         if keys.dtype != np.uint64 or features.ndim != 2 or keys.shape != features.shape[:1]:
             raise ValueError("keys or features: of another shape")
-    return keys, features
+        return keys, features, _recorded_journal(saved)
 
 
-def _recorded_journal(path: Path) -> str:
+def _recorded_journal(saved: Any) -> str:
     """Return the digest of the journal that a part had when its features were computed; empty if an
     earlier version computed them, which did not record it."""
-    with _open_features(path) as saved:
-        return str(saved["journal"]) if "journal" in saved else ""
+    return str(saved["journal"]) if "journal" in saved else ""
 
 
 def read_features(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Features]]:
@@ -266,10 +268,11 @@ def read_values(dataset: DatasetPaths, name: str) -> Iterator[tuple[Keys, Featur
     of images that were fetched again since is left out."""
     for part in planned_parts(dataset):
         path = features_path(dataset, part, name)
-        if path.exists() and _recorded_journal(path) in ("", _journal_digest(dataset, part)):
-            keys, saved = _load_features(path)
-            if len(keys):
-                yield keys, saved.astype(np.float32)
+        if not path.exists():
+            continue
+        keys, saved, journal = _load_features(path)
+        if len(keys) and journal in ("", _journal_digest(dataset, part)):
+            yield keys, saved.astype(np.float32)
 
 
 def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> None:
@@ -277,8 +280,7 @@ def forget_features(dataset: DatasetPaths, part: str, keys: Iterable[str]) -> No
     gone = np.array([int(key, 16) for key in keys], np.uint64)
     for path in dataset.originals_dir.glob(f"{part}.*.npz"):
         try:
-            keys, features = _load_features(path)
-            journal = _recorded_journal(path)
+            keys, features, journal = _load_features(path)
         except UserError:  # damaged; select records them again
             path.unlink()
             continue

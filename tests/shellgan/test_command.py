@@ -251,8 +251,11 @@ def test_the_time_left_is_that_of_the_work_in_progress(capsys: pytest.CaptureFix
     ]  # fmt: skip
 
 
-def test_options_of_training_are_those_of_the_preset_that_auto_takes() -> None:
-    for words in (["--discriminator.size", "128"], ["--data.label", "out"]):  # as in --out
+def test_options_of_training_are_those_of_a_preset_that_auto_takes() -> None:
+    projected, pixels = ["--discriminator.size", "128"], ["--generator.activation", "relu"]
+    for words in (projected, pixels, ["--data.label", "out"]):  # as in --out
         assert _training_options(parser(), "auto", words) == {words[0][2:]: words[1]}
+    with pytest.raises(UserError, match=r"generator\.growth: unknown key"):
+        _training_options(parser(), "auto", ["--generator.growth", "2"])
     with pytest.raises(UserError, match=r"generator\.activation: unknown key"):
-        _training_options(parser(), "auto", ["--generator.activation", "relu"])
+        _training_options(parser(), "projected64", pixels)

@@ -63,6 +63,8 @@ def test_each_part_of_a_list_of_shards_is_below_the_current_folder(
         ("a/*.tar,s3://some/b.tar", f"{tmp_path}/here/a/*.tar,s3://some/b.tar"),
         ("s3://some/b.tar,a/*.tar", f"s3://some/b.tar,{tmp_path}/here/a/*.tar"),
         ("{a,b}.tar", f"{tmp_path}/here/{{a,b}}.tar"),
+        ("a.tar,../b.tar", f"{tmp_path}/here/a.tar,{tmp_path}/b.tar"),
+        ("a-?.tar", f"{tmp_path}/here/a-?.tar"),
     ):
         found = find(text, tmp_path / "out", WORDS)
         assert (found.kind, found.location) == ("shards", location)

@@ -27,7 +27,6 @@ from training.planning.auto_table import (
     NOISE,
     PLAIN_PASSES,
     POLICY,
-    PROJECTED,
     REASONS,
     SMALL,
     SPARE,
@@ -38,8 +37,6 @@ from training.planning.inputs import CLUSTERS, AutoInputs, gather_inputs, measur
 from training.streaming.dataset import ShardDataset, open_shard_dataset
 
 NAME = "auto"
-PRESET = PROJECTED
-"""What the command line is checked against first, before the data are known."""
 
 
 @dataclass(frozen=True)
@@ -221,13 +218,17 @@ def _find_row(inputs: AutoInputs) -> AutoRow:
     return (fitting or rows)[-1]
 
 
-def _resolve_first(options: Mapping[str, str]) -> Config:
+def resolve_first(preset: str, options: Mapping[str, str]) -> Config:
     """Return the configuration with the overrides of the command line, before the data are known:
-    that of the first preset of the table that has these keys."""
+    for `auto` that of the first preset of the table that has these keys.
+
+    Raises:
+        UserError: the preset or a key does not exist, or a value is invalid.
+    """
     refused: list[UserError] = []
-    for preset in REASONS:
+    for name in REASONS if preset == NAME else (preset,):
         try:
-            return resolve(preset, options)
+            return resolve(name, options)
         except UserError as error:
             refused.append(error)
     raise refused[0]
@@ -246,7 +247,7 @@ def resolve_auto(
     """
     from training.runs import find_run, read_config
 
-    asked = _resolve_first(options)
+    asked = resolve_first(NAME, options)
     resolution = asked.resolution if "resolution" in options else 0
     source = open_shard_dataset(location, resolution, asked.data)
     run = find_run(run_name or f"{source.index.name}-{NAME}")

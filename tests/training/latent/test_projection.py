@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 
 from pipeline.contract import UserError
-from shellgan.images import to_png
+from shellgan.images import read_pixels
 from training.latent.projection import (
     Schedule,
     noise_correlation,
@@ -26,7 +25,6 @@ from training.latent.space import LatentSpace, build_latent_space
 from training.networks import ImageShape, build_generator
 from training.options.architectures import DcganGenerator, StyleGan2Generator
 from training.options.styled import StyleGan3Generator
-from training.project import fit_target, read_target
 
 SHAPE = ImageShape(16, 16, 3)
 
@@ -126,13 +124,13 @@ TARGETS = {
 def test_targets_are_read_as_training_reads_images(kind: str, tmp_path: Path) -> None:
     image, value = TARGETS[kind]
     image.save(tmp_path / "target.png")
-    trained: Any = SimpleNamespace(
-        name="some", shape=SHAPE, space=SimpleNamespace(device=torch.device("cpu"))
-    )
-    for target in (
-        read_target(tmp_path / "target.png", trained), fit_target(to_png(image), trained),
-    ):  # fmt: skip
-        assert target.shape == (1, 3, 16, 16)
-        assert ((target + 1) * 127.5).round().unique().tolist() == [value]
-    with pytest.raises(UserError, match=r"^image: is no image that can be read"):
-        fit_target(b"no image", trained)
+    for target in (tmp_path / "target.png", image):
+        pixels = read_pixels(target, SHAPE, "crop")
+        assert pixels.shape == (16, 16, 3)
+        assert np.unique(pixels).tolist() == [value]
+
+
+def test_images_that_are_too_large_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.image_files.MOST_BYTES", 20)
+    with pytest.raises(UserError, match=r"^image: larger than 0 MiB"):
+        read_pixels(Image.new("RGB", (20, 16)), SHAPE, "crop")

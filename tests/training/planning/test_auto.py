@@ -22,13 +22,8 @@ from training.networks.sizes import doublings
 from training.optimizer import set_learning_rate
 from training.options.resolve import drop_label_conditions, resolve
 from training.planning.advice import speed_remark
-from training.planning.auto import (
-    PRESET,
-    choose,
-    choose_measured,
-    resolve_auto,
-)
-from training.planning.auto_table import AUTO_TABLE, DRAWN
+from training.planning.auto import choose, choose_measured, resolve_auto
+from training.planning.auto_table import AUTO_TABLE, DRAWN, PROJECTED
 from training.planning.inputs import (
     AutoInputs,
     explained_by_clusters,
@@ -126,7 +121,7 @@ def test_the_number_of_processes_is_that_of_torchrun(
 ) -> None:
     source = open_shard_dataset(small_shards().manifest, 0)
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert look(source, resolve(PRESET, TINY)).processes == 8
+    assert look(source, resolve(PROJECTED, TINY)).processes == 8
 
 
 def test_images_that_are_seen_often_are_augmented() -> None:
@@ -204,13 +199,13 @@ def test_drawings_of_a_few_kinds_get_a_network_that_learns_pixels() -> None:
     )
     assert speed_remark(config, 10.0, 300_000, 1e9) == ""
     assert "features never join; train longer, or lower it" in speed_remark(config, 10.0, 0, 200)
-    assert speed_remark(resolve(PRESET, {}), 10.0, 0, 0) == ""  # no time for a step
+    assert speed_remark(resolve(PROJECTED, {}), 10.0, 0, 0) == ""  # no time for a step
     own = choose(facts(**DRAWINGS), {"discriminator.name": "dcgan"}).options
     assert "discriminator.features_kimg" not in own
     prints = {"plain": 0.0, "smooth": 0.0, "telling": 0.42}
     assert choose(facts(**DRAWINGS | prints)).preset == DRAWN
     for other in ({"telling": 0.11}, {"labels": 0}):  # garments cut out, and no labels
-        assert choose(facts(**DRAWINGS | other)).preset == PRESET
+        assert choose(facts(**DRAWINGS | other)).preset == PROJECTED
     presets = [choose(facts(**DRAWINGS, hours=hours)).preset for hours in (0.2, 0.3)]
     assert presets == ["shells64", DRAWN]
     options = [choose(facts(**DRAWINGS, hours=hours)).options for hours in (1, 2, 8)]
@@ -232,7 +227,7 @@ def test_a_few_kinds_need_no_labels_that_tell_them_apart(labels: int) -> None:
     for given in ({"data.label": "none"}, {"generator.condition": "none"}):
         assert "conditional" not in choose(facts(**few), given).explanation[1]
     for other in ({"clustered": 0.5}, {"smooth": 0.0}):  # cut out, and photographs
-        assert choose(facts(**few | other)).preset == PRESET
+        assert choose(facts(**few | other)).preset == PROJECTED
 
 
 @pytest.mark.parametrize("labels", [0, 8])
@@ -246,7 +241,7 @@ def test_drawings_of_many_kinds_are_learned_without_conditions(labels: int) -> N
     assert "conditional" not in choice.explanation[1]
     assert ("its labels are not used" in choice.explanation[1]) == (labels > 0)
     for other in ({"flat": 0.08}, {"smooth": 0.0}):  # cut out, and photographs
-        assert choose(facts(**many | other)).preset == PRESET
+        assert choose(facts(**many | other)).preset == PROJECTED
 
 
 def test_days_on_a_gpu_train_what_improves_for_days() -> None:
@@ -255,7 +250,7 @@ def test_days_on_a_gpu_train_what_improves_for_days() -> None:
     assert (choice.preset, config.augment.ada) == ("stylegan2-ada", "bgc")
     assert config.loss.r1 == pytest.approx(2e-4 * 256**2 / 32, rel=1e-2)  # Karras et al. 2020a
     assert config.burn_in.kimg == 0
-    assert choose(facts(device="cuda", hours=12, height=256)).preset == PRESET
+    assert choose(facts(device="cuda", hours=12, height=256)).preset == PROJECTED
 
 
 def test_labels_explain_what_differs_between_their_images() -> None:
@@ -368,7 +363,7 @@ def test_labels_that_some_images_lack_are_no_conditions(
     small_shards: Any, labelled: int, expected: int
 ) -> None:
     shards = small_shards(labels=("cone", "whelk"), labelled=labelled)
-    asked = resolve(PRESET, {"device": "cpu", "max_hours": "5"})
+    asked = resolve(PROJECTED, {"device": "cpu", "max_hours": "5"})
     found = look(open_shard_dataset(str(shards.manifest), 0), asked)
     assert (found.labels, found.some_unlabelled) == (expected, labelled < 100)
     said = choose(found).explanation[1]
@@ -380,7 +375,7 @@ def test_labels_are_counted_over_all_samples(
 ) -> None:
     """One image without a label beyond those that are looked at, and numbers with gaps."""
     source = open_shard_dataset(str(small_shards(labels=("a", "b")).manifest), 0)
-    asked = resolve(PRESET, {"device": "cpu"})
+    asked = resolve(PROJECTED, {"device": "cpu"})
     rare = np.zeros(source.index.nsamples, dtype=np.int32)
     rare[-1] = 5
     assert look(replace(source, labels=rare), asked).labels == 2
@@ -469,7 +464,7 @@ def test_options_of_any_preset_of_the_table_are_known(small_shards: Any) -> None
 def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
     choice = choose(facts(hours=1, samples=2000, height=64))
     assert "this machine takes 20 s/kimg (a reference figure: 25 s of" in choice.explanation[0]
-    config = replace(resolve(PRESET, {**choice.options, "max_hours": "1"}), preset="auto")
+    config = replace(resolve(PROJECTED, {**choice.options, "max_hours": "1"}), preset="auto")
     assert config.burn_in.kimg == 180
     assert speed_remark(config, 190.0, 0, 1e9) == (
         "auto: 190 s/kimg were measured, 20 were planned; the learning rates fall over 180 kimg, "
@@ -481,10 +476,10 @@ def test_a_measured_speed_that_is_not_the_planned_one_is_stated() -> None:
     for speed in (14.0, 20.0, 29.0):
         assert not speed_remark(config, speed, 0, 1e9)
     assert not speed_remark(config, 190.0, 1000, 1e9)  # the hours may be others than at the start
-    assert not speed_remark(replace(config, preset=PRESET), 190.0, 0, 1e9)
+    assert not speed_remark(replace(config, preset=PROJECTED), 190.0, 0, 1e9)
     given = choose(facts(hours=0.5, kimg=20.0)).options | {"total_kimg": "20", "max_hours": "0.5"}
-    assert not speed_remark(replace(resolve(PRESET, given), preset="auto"), 190.0, 0, 1e9)
-    without = resolve(PRESET, dict(choose(facts(hours=0.0)).options))
+    assert not speed_remark(replace(resolve(PROJECTED, given), preset="auto"), 190.0, 0, 1e9)
+    without = resolve(PROJECTED, dict(choose(facts(hours=0.0)).options))
     assert "20 were planned" not in speed_remark(replace(without, preset="auto"), 190.0, 0, 1e9)
 
 
@@ -551,7 +546,7 @@ def test_the_plan_is_of_the_speed_of_the_chosen_size(
         "training.planning.auto.measure_speed", lambda _, shape, *__: (speeds[shape.height], 0.0)
     )
     source = replace(open_shard_dataset(small_shards().manifest, 0), height=256, width=256)
-    choice = choose_measured(source, resolve(PRESET, {}), {})
+    choice = choose_measured(source, resolve(PROJECTED, {}), {})
     assert (choice.options["resolution"], choice.options["burn_in.kimg"]) == ("64", "200")
 
 
@@ -581,7 +576,7 @@ def test_the_choice_measures_the_speed_of_both_parts(
         lambda *found: shares.append(found[2]) or (500.0, 0.72),
     )
     source = open_shard_dataset(small_shards().manifest, 0)
-    choice = choose_measured(source, resolve(PRESET, {}), {})
+    choice = choose_measured(source, resolve(PROJECTED, {}), {})
     assert choice.preset == DRAWN
     assert shares == [0.4]
     assert choice.options["discriminator.features_kimg"] == "360"  # 0.4 h of the hour
@@ -618,12 +613,12 @@ def test_a_cpu_takes_bf16_where_it_has_units_for_it(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
     manifest = str(small_shards().manifest)
-    asked = resolve(PRESET, {"device": "cpu", "max_hours": "5"})
+    asked = resolve(PROJECTED, {"device": "cpu", "max_hours": "5"})
     assert look(open_shard_dataset(manifest, 0), asked).bf16 == amx
     # a preset with bf16 trains with it, and says what is faster
     monkeypatch.chdir(tmp_path)
     tiny = [word for key, value in TINY.items() for word in (f"--{key}", value)]
-    words = ["--shards", manifest, "--preset", PRESET, *tiny, "--resolution", "16", "--dry-run"]
+    words = ["--shards", manifest, "--preset", PROJECTED, *tiny, "--resolution", "16", "--dry-run"]
     assert fit.main(words) == 0
     assert ("--precision fp32 is faster" in capsys.readouterr().out) != amx
 
