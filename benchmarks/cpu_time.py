@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,7 +43,7 @@ def train(arguments: Sequence[str], folder: Path, wanted: float) -> float:
     if before >= wanted:
         return before
     used, noted, asked_at = 0.0, 0.0, 0.0
-    context = multiprocessing.get_context("fork" if torch.get_num_threads() == 1 else "spawn")
+    context: Any = multiprocessing.get_context("fork" if torch.get_num_threads() == 1 else "spawn")
     process = context.Process(target=_fit, args=(list(arguments), folder / "log.txt"))
     process.start()
     assert process.pid is not None

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "pipeline"))
 
@@ -47,7 +48,7 @@ def main() -> int:
         made = Counter((host.partition(".")[0], path) for host, path, _ in site.log)
         failed = {line["url"]: line for line in read_jsonl(dataset.failure_log)}
         had = {record.key: read_original(dataset, record) for record in read_records(dataset)}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, (row, url) in enumerate(zip(ROWS, urls, strict=True)):
         line = failed.get(url)
         recorded = line["kind"] if line else "had" if image_key(url) in had else "lost"

@@ -139,7 +139,8 @@ def faces(people: list[Image.Image], clean: list[Image.Image]) -> dict[str, list
             small = photograph.copy()
             small.thumbnail((side, side), Image.Resampling.LANCZOS)
             room = SIDE - small.width + 1, SIDE - small.height + 1
-            below.paste(small, tuple(int(rng.integers(0, limit)) for limit in room))
+            left, top = (int(rng.integers(0, limit)) for limit in room)
+            below.paste(small, (left, top))
             some.append(below)
     return made
 

@@ -79,7 +79,8 @@ def step_ratio(preset: str, rounds: int) -> float:
         training = new_training(preset, {**SMALL[preset], "fir": fir}, "cpu")
         calls.append(partial(training.step, [training.batch]))
         calls[-1]()
-    return ratio(*calls, rounds)
+    separable, plain = calls
+    return ratio(separable, plain, rounds)
 
 
 def main() -> None:

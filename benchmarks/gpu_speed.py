@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from gpu_steps import TINY, Training, new_training
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -65,12 +66,12 @@ def project_line() -> str:
     return f"{frames[0].filename}:{frames[0].lineno}"
 
 
-class ReadNumbers(TorchDispatchMode):
+class ReadNumbers(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the reads of single numbers from tensors by line. On a GPU, those of tensors that are
     there would wait for its work; others, like a random number of the CPU, would not."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.lines: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -121,7 +122,7 @@ def kernel_times(training: Training) -> dict[str, Any]:
     cuda = training.device.type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
         run_steps(training, _PROFILED, PLAIN)
-    kind = torch.autograd.DeviceType.CUDA if cuda else torch.autograd.DeviceType.CPU
+    kind = DeviceType.CUDA if cuda else DeviceType.CPU
     events = [
         event
         for event in seen.events() or ()

@@ -239,7 +239,7 @@ def mosaic(folder: Path, form: str) -> Batches:
 
     decode = _decoded(form)
     data = Images(local=str(folder / "mosaic"), shuffle=True, batch_size=BATCH)
-    loader = torch.utils.data.DataLoader(data, BATCH, collate_fn=_stacked(form))
+    loader: Any = torch.utils.data.DataLoader(data, BATCH, collate_fn=_stacked(form))
     while True:
         yield from loader
 

@@ -39,7 +39,7 @@ def load(name: str) -> Any:
     asked, torch.cuda.is_available = torch.cuda.is_available, lambda: True
     module = importlib.import_module(f"{name}.{name}")
     torch.cuda.is_available = asked
-    module.torch = _CpuTorch("torch")
+    vars(module)["torch"] = _CpuTorch("torch")
     return module
 
 

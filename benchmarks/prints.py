@@ -65,10 +65,10 @@ class Print:
         """A ground that fades upwards from bare paper (bokashi), and sometimes a sun."""
         colour, top = self.pick(_SKIES), self.pick(_BLUES)
         depth = self.between(0.15, 0.5) * self.side
-        for y in range(self.side):
-            share = max(0.0, 1 - y / depth)
+        for row in range(self.side):
+            share = max(0.0, 1 - row / depth)
             mixed = [round(a + (b - a) * share) for a, b in zip(colour, top, strict=True)]
-            self.draw.line([(0, y), (self.side, y)], fill=tuple(mixed))
+            self.draw.line([(0, row), (self.side, row)], fill=tuple(mixed))
         if self.random.random() < 0.6:
             x, y, r = self.between(0.2, 0.8), self.between(0.18, 0.34), self.between(0.05, 0.1)
             box = [(x - r) * self.side, (y - r) * self.side, (x + r) * self.side,

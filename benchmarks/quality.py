@@ -35,8 +35,7 @@ from pipeline.contract import format_duration
 from training.grid import generate_images, make_grid, save_image
 from training.latent.neighbours import open_training_shards
 from training.metrics.fake import draw_inputs
-from training.options.resolve import resolve
-from training.planning.auto import PRESET, choose_measured
+from training.planning.auto import NAME, choose_measured, resolve_first
 from training.pretrained.inference import load_generator
 from training.streaming.dataset import open_shard_dataset
 
@@ -110,8 +109,8 @@ class Comparison:
         train(self._command(contender, seed, folder), folder, wanted)
         trained = load_generator(str(folder / "run"), CPU)
         z_dim, count = trained.generator.z_dim, self.args.samples
-        labels = read_images(open_training_shards(trained))[1]
-        latents, labels = draw_inputs(trained.latent, z_dim, labels, count, 0, CPU)
+        known = read_images(open_training_shards(trained))[1]
+        latents, labels = draw_inputs(trained.latent, z_dim, known, count, 0, CPU)
         torch.manual_seed(0)
         pixels = np.asarray(generate_images(trained.generator, latents, labels, 32))
         return {"": (pixels, {"kimg": round(trained.seen / 1000, 1)})}
@@ -122,9 +121,8 @@ class Comparison:
         changes = dict(pair.split("=", 1) for pair in pairs)
         args, own = self.args, {"total_kimg": "1e9"}
         if preset == "auto":  # chosen explicitly: --hours would count wall-clock time, not CPU time
-            asked = resolve(
-                PRESET, {"max_hours": f"{args.minutes[-1] / 60:g}", "threads": str(args.threads)}
-            )
+            limits = {"max_hours": f"{args.minutes[-1] / 60:g}", "threads": str(args.threads)}
+            asked = resolve_first(NAME, limits)
             kept = folder / "choice.json"  # a later mark continues the run; the speed may differ
             if not kept.exists():
                 choice = choose_measured(self.source, asked, changes)

@@ -134,7 +134,9 @@ def interpolations(name: str, out: Path, path: Path) -> None:
     found = trained(name, out)
     latents = fixed_latents(found.latent, 8, found.generator.z_dim, 0, CPU)
     labels = torch.arange(8) // 2 % max(1, found.classes)
-    save_jpeg(path, interpolation(found.space, latents, labels))
+    rows = interpolation(found.space, latents, labels)
+    assert rows is not None
+    save_jpeg(path, rows)
 
 
 def nearest(name: str, shards: Path, out: Path, path: Path) -> None:

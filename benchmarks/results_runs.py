@@ -11,8 +11,7 @@ from cpu_time import train
 
 from pipeline.contract import write_atomic
 from training.machine.device import is_bf16_fast
-from training.options.resolve import resolve
-from training.planning.auto import PRESET, choose_measured
+from training.planning.auto import NAME, choose_measured, resolve_first
 from training.pretrained.inference import TrainedGenerator, load_generator
 from training.streaming.dataset import open_shard_dataset
 
@@ -103,7 +102,7 @@ def command(one: Training, shards: Path, run: Path, minutes: float) -> list[str]
     own = {"total_kimg": "1e9", "precision": precision, **dict(one.changes)}
     preset = one.preset
     if preset == "auto":
-        asked = resolve(PRESET, {"max_hours": f"{minutes / 60:g}", "threads": "1"})
+        asked = resolve_first(NAME, {"max_hours": f"{minutes / 60:g}", "threads": "1"})
         source = open_shard_dataset(str(shards), 0)
         choice = choose_measured(source, asked, {})
         preset, own = choice.preset, {**choice.options, **own}

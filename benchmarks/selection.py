@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import tempfile
@@ -64,8 +63,8 @@ def main() -> None:
 
 def exponent(rows: list[dict[str, Any]]) -> float:
     """Return the slope of log CPU seconds over log images: 1 is linear, 2 is quadratic."""
-    logs = [[math.log(row[name]) for row in rows] for name in ("images", "cpu_seconds")]
-    return float(np.polyfit(*logs, 1)[0])
+    images, seconds = (np.log([row[name] for row in rows]) for name in ("images", "cpu_seconds"))
+    return float(np.polyfit(images, seconds, 1)[0])
 
 
 def growth(rows: list[dict[str, Any]]) -> float:

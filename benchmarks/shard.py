@@ -22,7 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import simplejpeg
@@ -133,10 +133,10 @@ class Bench:
             self.runs["img2dataset_256"] = lambda: self.img2dataset(256)
         list(pool.map(idle, range(workers)))  # starts the processes
 
-    def options(self, side: int, ending: str) -> ShardOptions:
+    def options(self, side: int, ending: Literal["jpg", "webp"]) -> ShardOptions:
         return ShardOptions(resolution=side, format=ending, samples_per_shard=self.size)
 
-    def ours(self, side: int, ending: str) -> Seconds:
+    def ours(self, side: int, ending: Literal["jpg", "webp"]) -> Seconds:
         options = self.options(side, ending)
         self.made += 1
         target = DatasetPaths(f"made-{self.made}", self.folder)

@@ -77,7 +77,7 @@ def configuration(kind: str, base: int, most: int, mapping: int) -> Config:
     )  # fmt: skip
 
 
-class Work(TorchDispatchMode):
+class Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts GFLOP of matrix products and convolutions (PyTorch's counter of modules does not
     follow `torch.autograd.grad`)."""
 
@@ -100,7 +100,7 @@ class Phases:
         self.spent: dict[str, float] = {}
         self.work: dict[str, float] = {}
         self.run(ALL)
-        with Work() as counter:
+        with Work() as counter:  # type: ignore[no-untyped-call]
             self.wrapped(ALL, lambda: counter.total, self.work)
 
     def run(self, steps: int) -> None:
