@@ -30,7 +30,7 @@ _POLICY_LIMIT = BodyLimit(MAX_POLICY, may_cut=True)
 
 @dataclass(frozen=True)
 class FileTarget:
-    """The file that the body of a 200 response is written to. The body has at most `max_bytes`;
+    """The file that the body of a 2xx response is written to. The body has at most `max_bytes`;
     there is no time limit as long as it arrives fast enough."""
 
     path: Path
@@ -82,7 +82,7 @@ class Fetcher:
         """Send a GET request and return its response, or its failure.
 
         A 304 is a `Response` (send `If-None-Match` in `headers`); statuses other than that and 2xx
-        are failures. With `copy`, the body of a 200 is in that file, and the response's is empty.
+        are failures. With `copy`, the body of a 2xx is in that file, and the response's is empty.
 
         Args:
             max_bytes: maximum size of the body; None: `politeness.max_page_bytes`.

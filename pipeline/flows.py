@@ -41,7 +41,7 @@ from pipeline.retry import retry_failures as retry_stage
 from pipeline.runners import RunnerName, RunnerOptions, resolve_runner, run_logger
 from pipeline.shards.stage import shard as shard_stage
 from pipeline.status import read_status
-from pipeline.web.host_headers import HostHeaders, take_credentials, with_host_headers
+from pipeline.web.host_headers import take_credentials
 
 ARTIFACT_EVERY = 2.0
 """Seconds between two updates of a progress artifact (an update takes some 30 ms)."""
@@ -127,9 +127,9 @@ def _show_results(dataset: DatasetPaths) -> None:
 
 
 _SECRET_KEYS = ("politeness.headers", "politeness.host_headers", "storage.url")
-_secret_overrides: dict[str, Any] = {}
-_credentials: HostHeaders = {}
-"""Secrets that are kept out of the subflows' parameters, which Prefect stores and shows."""
+_private_overrides: dict[tuple[str, str | None], dict[str, Any]] = {}
+"""The overrides with secrets of the runs in this process, by recipe and root. The parameters of
+subflows lack the secrets, since Prefect stores and shows them."""
 
 
 @dataclass(frozen=True)
@@ -144,17 +144,26 @@ class FlowOptions:
     runner_address: str | None = None
     refresh: bool = False
 
-    def public(self) -> FlowOptions:
-        """Return the options for subflows, without passwords, which stay in this process."""
-        values = take_credentials(dict(self.overrides or {}), _credentials)
-        _secret_overrides.update(
-            {key: values.pop(key) for key in list(values) if key.startswith(_SECRET_KEYS)}
-        )
-        return replace(self, overrides=values or None)
+    @contextmanager
+    def public(self) -> Iterator[FlowOptions]:
+        """Give the options for subflows, without secrets. Until the end of the block, `job` of
+        options for the same recipe and root has them."""
+        run = self.recipe, self.root
+        before, private = _private_overrides.get(run, {}), self._private()
+        _private_overrides[run] = private
+        values = take_credentials(private, {})
+        shown = {key: values[key] for key in values if not key.startswith(_SECRET_KEYS)}
+        try:
+            yield replace(self, overrides=shown or None)
+        finally:
+            _private_overrides[run] = before
+
+    def _private(self) -> dict[str, Any]:
+        return {**(self.overrides or {}), **_private_overrides.get((self.recipe, self.root), {})}
 
     def job(self) -> Job:
-        values = {**_secret_overrides, **(self.overrides or {})}
-        return Job(self.recipe, values, Path(self.root).absolute() if self.root else Path.cwd())
+        root = Path(self.root).absolute() if self.root else Path.cwd()
+        return Job(self.recipe, self._private(), root)
 
     def resolve_runner(self) -> RunnerOptions | None:
         """Return the task runner, see `runners.resolve_runner`."""
@@ -163,8 +172,6 @@ class FlowOptions:
 
 def _stage(name: str, options: FlowOptions, stage: Stage | None = None) -> Any:
     with _open_job(options.job()) as (loaded, dataset, log):
-        politeness = with_host_headers(loaded.politeness, _credentials, ())
-        loaded = replace(loaded, politeness=politeness)
         return run_stage(name, loaded, dataset, log, stage=stage, refresh=options.refresh)
 
 
@@ -198,11 +205,11 @@ def shard(options: FlowOptions) -> Any:
 
 def _run_subflows(subflows: Sequence[Flow[..., Any]], options: FlowOptions) -> None:
     options.resolve_runner()  # raises for invalid options before the first stage
-    public = options.public()
-    for subflow in subflows:
-        result: Any = subflow(public)
-        words = ", ".join(f"{key}={value}" for key, value in asdict(result).items())
-        run_logger().info("%s done: %s", subflow.name, words)
+    with options.public() as public:
+        for subflow in subflows:
+            result: Any = subflow(public)
+            words = ", ".join(f"{key}={value}" for key, value in asdict(result).items())
+            run_logger().info("%s done: %s", subflow.name, words)
     _show_results(options.job().dataset)
 
 
@@ -282,5 +289,6 @@ def retry_failures(
         )
         log.emit("retry", "done", tried=result.tried, resolved=result.resolved)
     if result.resolved:
-        build_shards(recipe, options.public().overrides, root, runner, workers, runner_address)
+        with options.public() as public:
+            build_shards(recipe, public.overrides, root, runner, workers, runner_address)
     _show_results(job.dataset)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pipeline.errors import UserError, describe_os_error
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import Route
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MEDIA_TYPES = {
     "html": "text/html", "css": "text/css", "js": "text/javascript", "json": "application/json"
 }  # fmt: skip
@@ -79,10 +81,13 @@ def create_local_app(
     routes: Sequence[Route], page: Mapping[str, bytes], hosts: Sequence[str], in_frame: bool = False
 ) -> Starlette:
     """Create an application of `routes` and the files of a page, by name; `index.html` states the
-    policy of all. `hosts` as returned by `accepted_hosts`, `in_frame` as in `page_headers`."""
+    policy of all. `hosts` as returned by `accepted_hosts`, `in_frame` as in `page_headers`.
+
+    A name in `hosts` that begins with `*.` stands for all names with that ending, of proxies that
+    may use other names for the page than for the requests that they forward.
+    """
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
     from starlette.responses import Response
     from starlette.routing import Route
 
@@ -93,8 +98,61 @@ def create_local_app(
         return lambda _: Response(page[name], media_type=kind, headers=headers)
 
     files = [Route("/" if name == "index.html" else f"/{name}", fixed(name)) for name in page]
-    guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    return Starlette(routes=[*routes, *files], middleware=[guard])
+    return Starlette(routes=[*routes, *files], middleware=[Middleware(_Guard, hosts)])
+
+
+class _Guard:
+    """An ASGI middleware that refuses requests of pages of other sites."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app, self._hosts = app, [host.lower() for host in hosts]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.datastructures import Headers
+        from starlette.responses import PlainTextResponse
+
+        app = self._app
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            host = headers.get("host", "")
+            if not self._is_accepted(host):
+                app = PlainTextResponse(
+                    "not a name of this server; open it by its IP address, or as localhost", 400
+                )
+            elif not self._is_own(headers.get("origin"), host):
+                app = PlainTextResponse("another site may not ask", 403)
+        await app(scope, receive, send)
+
+    def _is_accepted(self, host: str) -> bool:
+        """Return True for a known name, or an IP address: another site cannot choose to what an
+        address leads, unlike what its own names mean."""
+        name = _host_name(f"//{host}")
+        return name in self._hosts or self._is_proxy(name) or _is_address(name)
+
+    def _is_own(self, origin: str | None, host: str) -> bool:
+        """Return True if a request comes from a page of this server, or from no page."""
+        if origin is None:
+            return True
+        return origin.partition("://")[2] == host or self._is_proxy(_host_name(origin))
+
+    def _is_proxy(self, name: str) -> bool:
+        return any(host.startswith("*.") and name.endswith(host[1:]) for host in self._hosts)
+
+
+def _host_name(url: str) -> str:
+    """Return the host of a URL in lower case, without port and brackets; empty if it has none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def listen(host: str, port: int, default: int) -> socket.socket:
@@ -132,9 +190,24 @@ def page_url(host: str, listener: socket.socket) -> str:
 
 
 def accepted_hosts(host: str) -> list[str]:
-    """Return the host names that requests may use (`*`: any), so that pages of other sites cannot
-    reach a server on loopback through their own names."""
-    return ["127.0.0.1", "localhost", "[::1]"] if host in _LOOPBACK else ["*"]
+    """Return the host names that requests to a server at `host` may use, besides IP addresses, so
+    that pages of other sites cannot reach it through their own names. They are `localhost`, the
+    name `host`, and, if other machines can reach it, the names of this machine."""
+    names = {"localhost", host.lower()}
+    if not _is_loopback(host):
+        own = socket.gethostname().lower()
+        short = own.partition(".")[0]
+        names |= {own, short, f"{short}.local"}
+    return sorted(names)
+
+
+def _is_loopback(host: str) -> bool:
+    """Return True if all addresses of a host name are those of this machine alone."""
+    try:
+        found = socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
 
 def page_headers(policy: str, in_frame: bool = False) -> dict[str, str]:

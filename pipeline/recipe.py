@@ -98,7 +98,8 @@ def locate_recipe(name: str) -> Path | str:
 
 
 def _names_shards(name: str) -> bool:
-    return split_url(name).path.endswith((".tar", ".tar.gz", ".zip")) or "*" in name or "{" in name
+    path = split_url(name).path.lower()
+    return path.endswith((".tar", ".tar.gz", ".zip")) or "*" in name or "{" in name
 
 
 def _not_a_recipe(name: str) -> UserError:

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         _deployment(scrape.with_options(name=scrape_flow(recipe)), {"recipe": recipe, **shared})
         for recipe in recipe_names()
     ]
-    deployments += [_deployment(build_shards, shared), _deployment(retry_failures)]
+    deployments += [_deployment(flow, shared) for flow in (build_shards, retry_failures)]
     serve(*deployments, pause_on_shutdown=False, print_starting_message=False)
     return 0
 
@@ -72,7 +72,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _deployment(flow: Flow[..., Any], parameters: dict[str, Any] | None = None) -> RunnerDeployment:
+def _deployment(flow: Flow[..., Any], parameters: dict[str, Any]) -> RunnerDeployment:
     """Return the deployment of `flow`, under the flow's own name."""
     # With a file path, Prefect would put this folder on sys.path, where `select` shadows the
     # standard library's module.

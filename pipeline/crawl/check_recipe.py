@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipeline.crawl.page import page_signals
 from pipeline.errors import Failure, UserError
@@ -150,7 +151,11 @@ def propose_recipe(
         except Exception as error:  # noqa: BLE001 - errors of one page are caught here
             failed = internal_failure(STAGE, address, error)
             raise UserError(f"{address}: {_describe(failed)}") from None
-        return replace(proposal, start=address, private=rules.allow_private).to_toml()
+        start = address
+        if urlsplit(first.url).netloc != urlsplit(address).netloc:
+            start = _address(first.url)  # links to its host are not offsite
+            proposal.comments.append(f"{address} redirects to this host")
+        return replace(proposal, start=start, private=rules.allow_private).to_toml()
 
 
 def _with_credentials(politeness: Politeness, url: str) -> Politeness:

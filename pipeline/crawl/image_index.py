@@ -202,14 +202,14 @@ class ImageIndex:
         if not self._one("SELECT 1 FROM revised LIMIT 1"):
             return 0
         count = 0
-        self._rows.close()
         with self._manifest.open("rb") as lines, atomic_file(self._manifest) as file:
-            for line in lines:
+            for line in filter(bytes.strip, lines):
                 key, page, _ = self._identify(line)
                 revised = revised_line(self._db, key, page, line)
                 count += revised is not None
                 file.write(line if revised is None else revised)
-        self._rows = JsonlAppender(self._manifest)
+        replaced, self._rows = self._rows, JsonlAppender(self._manifest)
+        replaced.close()
         with transaction(self._db):
             self._remember(self.count())
             self._db.execute("DELETE FROM revised")

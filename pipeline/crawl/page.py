@@ -21,6 +21,8 @@ from pipeline.web.opt_out.signals import Signal, describe
 
 STAGE = "crawl"
 
+_NO_CONTENT = (204, 205)
+
 
 @dataclass(frozen=True)
 class FetchedPage:
@@ -85,6 +87,8 @@ class PageReader:
         aside = path.with_name(f".{path.name}.tmp")
         headers = _validators(page) if path.exists() else {}
         response = fetcher.get(url, stage=STAGE, headers=headers, copy=FileTarget(aside, most))
+        if isinstance(response, Response) and response.status in _NO_CONTENT:
+            response = failure(STAGE, url, "empty", status=response.status)
         if isinstance(response, Failure):
             aside.unlink(missing_ok=True)
             return response

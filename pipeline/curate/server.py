@@ -1,7 +1,8 @@
 """The server of the curation page.
 
-Only loopback names are accepted as host, and everything but the page's own files needs the token in
-the address that the command prints: other users of the machine and pages of other sites have none.
+Only `localhost` and IP addresses are accepted as host, and everything but the page's own files
+needs the token in the address that the command prints: other users of the machine and pages of
+other sites have none.
 """
 
 from __future__ import annotations
@@ -77,9 +78,6 @@ def _answering(
     work: Work, kind: str, token: str, count: int
 ) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
-        origin = request.headers.get("origin")
-        if origin is not None and origin != f"http://{request.headers.get('host')}":
-            return PlainTextResponse("another site may not ask", 403)
         shown = request.headers.get(TOKEN_HEADER, "")
         if not secrets.compare_digest(shown.encode(), token.encode()):
             return PlainTextResponse("open the address that the command printed", 403)

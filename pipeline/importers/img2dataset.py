@@ -47,7 +47,7 @@ def detect(tree: Tree) -> str:
 
 def _others(tree: Tree) -> bool:
     """Return True if the files can contain images in another way."""
-    if next(tree.images, None) or any(name.endswith(".tfrecord") for name in tree.files):
+    if next(tree.images, None) or any(name.lower().endswith(".tfrecord") for name in tree.files):
         return True
     return bool(image_tables(tree))
 

@@ -253,11 +253,11 @@ def unpack(member: Member, suffix: str, budget: Budget) -> IO[bytes]:
 
 
 def zip_members(archive: Archive, opened: zipfile.ZipFile) -> Iterator[tuple[str, Member]]:
-    """Yield the files of a zip by name. If several have the same name, the last one counts, as in
-    every unzip program."""
+    """Yield the files of a zip by name, with `/` for each backslash. If several have the same name,
+    the last one counts, as in every unzip program."""
     for info in opened.infolist():
         if not info.is_dir():
-            yield info.filename, ZipMember(archive, opened, info)
+            yield info.filename.replace("\\", "/"), ZipMember(archive, opened, info)
 
 
 def tar_members(archive: Archive, file: IO[bytes]) -> Iterator[tuple[str, Member]]:

@@ -33,6 +33,7 @@ from pipeline.web.failures import failure
 
 BATCH = 64
 """Rows to read at a time; a row contains an image."""
+_SUFFIXES = (".parquet", ".arrow")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def image_tables(tree: Tree) -> list[str]:
     Raises:
         UserError: pyarrow is not installed.
     """
-    names = [name for name in tree.files if PurePosixPath(name).suffix in (".parquet", ".arrow")]
+    names = [name for name in tree.files if _suffix(name) in _SUFFIXES]
     for name in names:
         if base_name(name).startswith("metadata."):
             return []
@@ -72,7 +73,7 @@ def read(tree: Tree, options: ImportOptions) -> Items:
     """Yield the images of all rows. Labels are in the column `options.label`, or else in the first
     of `LABEL_KEYS`, or else in a ClassLabel column; numbers become the names of a ClassLabel."""
     for name in tree.files:
-        if PurePosixPath(name).suffix not in (".parquet", ".arrow"):
+        if _suffix(name) not in _SUFFIXES:
             continue
         split = _split(name)
         if not options.has_split(split):
@@ -103,6 +104,10 @@ def _broken() -> tuple[type[Exception], ...]:
     return (pyarrow.ArrowException, *BROKEN, ImageError, ValueError)
 
 
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
 def _split(name: str) -> str:
     """Return the split in a file's name, such as train-00000-of-00002.parquet, or in its
     folder's."""
@@ -119,7 +124,7 @@ class _Table:
         self._file = tree.open(name)
         self._rows: Callable[[], Iterator[dict[str, Any]]]
         try:
-            if name.endswith(".parquet"):
+            if _suffix(name) == ".parquet":
                 opened = parquet.ParquetFile(self._file, pre_buffer=False)
                 schema, self._rows = opened.schema_arrow, lambda: _rows(opened.iter_batches(BATCH))
             else:

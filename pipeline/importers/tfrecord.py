@@ -43,7 +43,7 @@ def detect(tree: Tree) -> str:
 def _files(tree: Tree) -> list[str]:
     return [
         name for name in tree.files
-        if PurePosixPath(name).suffix in _SUFFIXES or ".tfrecord-" in base_name(name)
+        if PurePosixPath(name).suffix.lower() in _SUFFIXES or ".tfrecord-" in base_name(name)
     ]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def _index_of(tree: Tree) -> str:
     """Return the name of the shard index; empty if there is none."""
     if _INDEX in tree.files:
         return _INDEX
-    if not tree.single.endswith(".json"):
+    if not tree.single.lower().endswith(".json"):
         return ""
     with tree.open(tree.single) as file:
         head = file.read(_HEAD)

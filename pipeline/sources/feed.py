@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Literal
 
 from bs4 import BeautifulSoup
@@ -33,7 +33,16 @@ from pipeline.sources.interface import (
 )
 from pipeline.sources.text_selectors import clean
 from pipeline.sources.url_rules import is_allowed
-from pipeline.sources.xml import Element, children, entries_of, name_of, read_xml, text_of
+from pipeline.sources.xml import (
+    Element,
+    base_of,
+    children,
+    entries_of,
+    markup_of,
+    name_of,
+    read_xml,
+    text_of,
+)
 from pipeline.web.urls import canonical_url
 
 
@@ -44,7 +53,7 @@ class FeedSource(HtmlSource):
     `take` states where the images are: in the `feed` (media:content or enclosures of an entry, or
     else images in its text), with the entry's title, categories, licence and credit; or on the
     `pages` of the entries, which are parsed like those of an html source (with all of its keys).
-    Further pages of a feed are found by rel=next links.
+    Further pages of a feed are found by rel=next links, on any host.
     """
 
     kind: Literal["feed"] = "feed"  # type: ignore[assignment]
@@ -76,8 +85,9 @@ def parse(config: FeedSource, page: Page) -> PageResult:
     entries = list(dict.fromkeys(entries_of(every, notes)))
     following = _next(page, channel)
     if config.take == "pages":
-        pages = notes.each(entries, partial(_entry_page, config, page, notes))
-        follow = list({one.url: one for one in pages}.values())
+        urls = dict.fromkeys(notes.each(entries, partial(_entry_page, page, notes)))
+        followed = filter(html.page_filter(config, notes), urls)
+        follow = [PageRequest(url, page.request.depth + 1) for url in followed]
         return PageResult(follow=[*follow, *following], skipped=notes)
     found: dict[str, FoundImage] = {}
     license = _license(channel)
@@ -96,7 +106,8 @@ def _found(
 
 def _next(page: Page, channel: Element) -> list[PageRequest]:
     for link in children(channel, "link"):
-        url = canonical_url(link.get("href") or "", page.url) if link.get("rel") == "next" else None
+        is_next = link.get("rel") == "next"
+        url = canonical_url(link.get("href") or "", base_of(link, page.url)) if is_next else None
         if url and url != page.request.url:
             return [PageRequest(url, page.request.depth, {"role": "feed"})]
     return []
@@ -109,15 +120,13 @@ def _link(entry: Element) -> str:
     return text_of(entry, "link")
 
 
-def _entry_page(
-    config: FeedSource, page: Page, notes: Notes, entry: Element
-) -> Iterator[PageRequest]:
-    """Yield the request for the page of one entry, if it is valid and allowed."""
+def _entry_page(page: Page, notes: Notes, entry: Element) -> Iterator[str]:
+    """Yield the URL of the page of one entry, if it is valid."""
     text = _link(entry)
-    url = canonical_url(text, page.url) if text else None
-    if url and is_allowed(url, config.follow_include, config.follow_exclude):
-        yield PageRequest(url, page.request.depth + 1)
-    elif text and url is None:
+    url = canonical_url(text, base_of(entry, page.url)) if text else None
+    if url:
+        yield url
+    elif text:
         notes.add("bad_url", text)
 
 
@@ -125,8 +134,12 @@ def _images(config: FeedSource, page: Page, entry: Element, notes: Notes) -> lis
     """Return the URLs of an entry's images: one per media:group or media:content, or else one per
     enclosure, or else one per image in its text."""
     found = []
-    for offers in _media(entry) or _enclosures(entry) or _in_text(config, entry):
-        url = largest_candidate(offers, page.url, notes)
+    element, groups = entry, _media(entry) or _enclosures(entry)
+    if not groups:
+        element, groups = _in_text(config, entry)
+    base = base_of(element, page.url)
+    for offers in groups:
+        url = largest_candidate(offers, base, notes)
         if url and not is_allowed(url, config.include, config.exclude):
             notes.add("excluded", url)
         elif url:
@@ -144,8 +157,7 @@ def _contents(parent: Element) -> list[Candidate]:
     found = []
     for content in children(parent, "content", "mrss"):
         url, kind = content.get("url") or "", content.get("type") or ""
-        medium = content.get("medium")
-        if medium == "image" or kind.startswith("image/") or (not kind and looks_like_image(url)):
+        if (content.get("medium") or "").lower() == "image" or _is_image(url, kind):
             width = content.get("width") or ""
             found.append(Candidate(url, FULL, float(width) if width.isdecimal() else 0.0))
     return found
@@ -158,23 +170,25 @@ def _enclosures(entry: Element) -> list[list[Candidate]]:
         if one.get("rel") == "enclosure"
     ]
     links += [(one.get("url") or "", one.get("type") or "") for one in children(entry, "enclosure")]
-    return [
-        [Candidate(url, LINKED)]
-        for url, kind in links
-        if kind.startswith("image/") or (not kind and looks_like_image(url))
-    ]
+    return [[Candidate(url, LINKED)] for url, kind in links if _is_image(url, kind)]
 
 
-def _in_text(config: FeedSource, entry: Element) -> list[list[Candidate]]:
+def _is_image(url: str, kind: str) -> bool:
+    """Return True if the media type `kind` is that of an image, or `url` if there is no type."""
+    return kind.lower().startswith("image/") or (not kind and looks_like_image(url))
+
+
+def _in_text(config: FeedSource, entry: Element) -> tuple[Element, list[list[Candidate]]]:
+    """Return the images in the text of an entry, or its thumbnail, and the element they are in."""
     for name in ("encoded", "content", "description", "summary"):
-        text = text_of(entry, name)
-        if "<" in text:
-            images = BeautifulSoup(text, "lxml").select("img")
+        for element in islice(children(entry, name), 1):
+            text = markup_of(element)
+            images = BeautifulSoup(text, "lxml").select("img") if "<" in text else ()
             if images:
-                return [candidates(image, config.full_size) for image in images]
+                return element, [candidates(image, config.full_size) for image in images]
     for thumbnail in children(entry, "thumbnail", "mrss"):
-        return [[Candidate(thumbnail.get("url") or "", SHOWN)]]
-    return []
+        return entry, [[Candidate(thumbnail.get("url") or "", SHOWN)]]
+    return entry, []
 
 
 def _license(scope: Element) -> str:

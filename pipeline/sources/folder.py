@@ -151,7 +151,7 @@ def _archive(config: FolderSource, path: Path, labels: tuple[str, ...]) -> PageR
 
     def rows() -> Iterator[FoundImage | None]:
         for name in names:
-            member = PurePosixPath(name)
+            member = PurePosixPath(name.replace("\\", "/").lstrip("/"))  # as unzip reads them
             hidden = any(part.startswith((".", "__MACOSX")) for part in member.parts)
             if not hidden and member.suffix.lower() in SUFFIXES:
                 inside = tuple(map(clean, member.parts[:-1]))

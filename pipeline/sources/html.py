@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -176,7 +176,7 @@ def _links(
     """Return the pages that a page links to, except links to its `images`."""
     found: dict[str, PageRequest] = {}
     reader = TextReader(soup, request.url)
-    hosts = {urlsplit(one.url).netloc for one in start(config)}
+    is_followed = page_filter(config, notes)
 
     def add(tag: Tag, depth: int, context: dict[str, object]) -> None:
         url = _link_url(tag, base, notes)
@@ -187,9 +187,7 @@ def _links(
             and largest_candidate(candidates(tag, config.full_size), base, {}) in images
         ):
             return
-        if not config.offsite and urlsplit(url).netloc not in hosts:
-            notes["offsite"] = notes.get("offsite", 0) + 1
-        elif is_allowed(url, config.follow_include, config.follow_exclude):
+        if is_followed(url):
             found[url] = PageRequest(url, depth, context)
 
     for rule in config.follow:
@@ -199,6 +197,20 @@ def _links(
     for tag in soup.select(config.next) if config.next else ():
         add(tag, request.depth, dict(request.context))
     return list(found.values())
+
+
+def page_filter(config: HtmlSource, notes: dict[str, int]) -> Callable[[str], bool]:
+    """Return a function that returns True if the page at a canonical URL is to be followed, by its
+    host and the patterns. `notes` counts pages on other hosts."""
+    hosts = {urlsplit(url).netloc for url in map(canonical_url, config.start) if url}
+
+    def is_followed(url: str) -> bool:
+        if not config.offsite and urlsplit(url).netloc not in hosts:
+            notes["offsite"] = notes.get("offsite", 0) + 1
+            return False
+        return is_allowed(url, config.follow_include, config.follow_exclude)
+
+    return is_followed
 
 
 def _link_url(tag: Tag, base: str, notes: dict[str, int]) -> str | None:

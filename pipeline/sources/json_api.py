@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import jmespath
 
-from pipeline.outside_text import parse_json, plain_value
+from pipeline.outside_text import parse_json, plain_value, safe_text
 from pipeline.sources.interface import (
     LARGE_PAGE,
     Adapter,
@@ -92,7 +92,7 @@ def _images(
         if one is None and config.media is not None:
             continue
         scope = {"page": data, "item": item, "media": one}
-        urls = [text for text in _texts(config.image, scope) if text]
+        urls = [text for text in _values(config.image, scope) if text]
         if not urls:
             notes.add("no_image", _brief(one))
         for text in urls:
@@ -123,12 +123,17 @@ def _describe(config: JsonSource, page: Page, scope: dict[str, Any], url: str) -
 
 
 def _texts(expression: str, scope: Any) -> list[str]:
-    """Return the value of an expression, or its items, as texts. Null, booleans and objects are
-    skipped."""
+    """Return the values of an expression without HTML tags, cleaned."""
+    return [clean_html(one) for one in _values(expression, scope)]
+
+
+def _values(expression: str, scope: Any) -> list[str]:
+    """Return the value of an expression, or its items, as written: URLs and their parts. Null,
+    booleans and objects are skipped."""
     value = jmespath.search(expression, scope)
     values = value if isinstance(value, list) else [value]
     return [
-        clean_html(one) if isinstance(one, str) else str(one)
+        safe_text(str(one)).strip()
         for one in values
         if isinstance(one, str | int | float) and not isinstance(one, bool)
     ]
@@ -137,7 +142,7 @@ def _texts(expression: str, scope: Any) -> list[str]:
 def _following(config: JsonSource, page: Page, data: Any) -> Iterator[PageRequest]:
     context = page.request.context
     for rule in config.follow:
-        for value in _texts(rule.values, data):
+        for value in _values(rule.values, data):
             text = rule.url.replace("{}", quote(value, safe="")) if rule.url else value
             url = canonical_url(text, page.url)
             if url is None:
@@ -145,7 +150,7 @@ def _following(config: JsonSource, page: Page, data: Any) -> Iterator[PageReques
             labels = list(context.get("labels", ()))
             match = re.search(rule.label, value) if rule.label else None
             if match:
-                labels.append(match[1] if match.re.groups else match[0])
+                labels.append(clean_html((match[1] if match.re.groups else match[0]) or ""))
             yield PageRequest(url, page.request.depth + 1, {"labels": labels} if labels else {})
 
 

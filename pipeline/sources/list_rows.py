@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.contract import Box, parse_boxes
-from pipeline.outside_text import REPLACEMENT, parse_json, plain_value
+from pipeline.outside_text import REPLACEMENT, parse_json, plain_value, safe_text
 from pipeline.sources.interface import (
     FoundImage,
     Notes,
@@ -69,7 +69,7 @@ def read_rows(
 def _row(
     config: ListSource, notes: Notes, record: Mapping[str, Any], columns: dict[str, list[str]]
 ) -> FoundImage | None:
-    text = _value(record, columns["url"], notes)
+    text = safe_text(_value(record, columns["url"], notes)).strip()
     url = canonical_url(text) if text and REPLACEMENT not in text else None
     if url is None:
         notes.add("not_http" if text else "no_url", text or None)
@@ -78,10 +78,10 @@ def _row(
     else:
         return FoundImage(
             url,
-            _value(record, columns["title"], notes),
+            clean(_value(record, columns["title"], notes)),
             tuple(_labels(record, columns["labels"], notes)),
-            _value(record, columns["license"], notes) or config.license,
-            _value(record, columns["attribution"], notes) or config.attribution,
+            clean(_value(record, columns["license"], notes)) or config.license,
+            clean(_value(record, columns["attribution"], notes)) or config.attribution,
             boxes=_boxes(record, columns["boxes"], notes),
         )
     return None
@@ -95,14 +95,14 @@ def _as_text(value: object, name: str, notes: Notes) -> str:
     text = plain_value(value)
     if text is None:
         notes.add("not_text", f"{name}: {str(value)[:100]}")
-    return clean(text or "")
+    return text or ""
 
 
 def _labels(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> Iterator[str]:
     for name in names:
         value = _parsed(record.get(name))
         for one in value[:MAX_LABELS] if isinstance(value, list | tuple) else [value]:
-            yield _as_text(one, name, notes)
+            yield clean(_as_text(one, name, notes))
 
 
 def _boxes(record: Mapping[str, Any], names: Sequence[str], notes: Notes) -> tuple[Box, ...]:

@@ -19,7 +19,9 @@ _TOKEN = re.compile(
     r"""|(?P<mark>[\[\]{}(),:;])|(?P<word>[\w$.+-]+)""",
     re.DOTALL,
 )
-_ESCAPE = re.compile(r"\\(?:u\{?([0-9A-Fa-f]{1,6})\}?|x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
+_ESCAPE = re.compile(
+    r"\\(?:u\{([0-9A-Fa-f]{1,6})\}|u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(.))", re.DOTALL
+)
 _SIMPLE = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "\n": ""}
 
 
@@ -105,12 +107,15 @@ class _Frame:
 def _unquote(string: str) -> str:
     quote = string[0]
     text = string[1:-1] if len(string) > 1 and string[-1] == quote else string[1:]
-    return _ESCAPE.sub(_unescape, text) if "\\" in text else text
+    if "\\" not in text:
+        return text
+    units = _ESCAPE.sub(_unescape, text).encode("utf-16-le", "surrogatepass")
+    return units.decode("utf-16-le", "replace")  # joins surrogate pairs; a lone half is replaced
 
 
 def _unescape(match: re.Match[str]) -> str:
-    code = match[1] or match[2]
+    code = match[1] or match[2] or match[3]
     if code:
         number = int(code, 16)
         return chr(number) if number < 0x110000 else ""
-    return _SIMPLE.get(match[3], match[3])
+    return _SIMPLE.get(match[4], match[4])

@@ -23,7 +23,7 @@ from pipeline.sources.image_urls import looks_like_image
 from pipeline.sources.interface import Page
 from pipeline.sources.site_survey import survey_site
 from pipeline.sources.site_visits import GetPage
-from pipeline.sources.xml import name_of, read_xml, starts_with
+from pipeline.sources.xml import children, name_of, read_xml, starts_with, text_of
 from pipeline.units import count_of
 from pipeline.web.urls import canonical_url
 
@@ -103,7 +103,7 @@ def _is_json(body: bytes) -> bool:
 
 
 def _is_xml(page: Page) -> bool:
-    kind = page.headers.get("content-type", "")
+    kind = page.headers.get("content-type", "").lower()
     head = decode_text(page.body.lstrip()[:200]).lower()
     return page.body[:2] == b"\x1f\x8b" or (
         "<html" not in head and (starts_with(page.body, "<?xml") or "xml" in kind)
@@ -121,6 +121,10 @@ def _propose_xml(proposal: Proposal, page: Page) -> None:
         proposal.extra["take"] = "sitemap" if named else "pages"
         if not named:
             proposal.comments.append("set image, item, include … to select the images on the pages")
+        urls = (canonical_url(text_of(one, "loc"), page.url) for one in children(root, "url"))
+        here = urlsplit(page.url).netloc
+        if not named and any(urlsplit(url).netloc != here for url in urls if url):
+            proposal.comments.append("pages on other hosts are followed only with offsite = true")
 
 
 def _propose_json(proposal: Proposal, body: bytes) -> None:

@@ -89,7 +89,7 @@ class SiteVisits:
         if page is None or not page.body:
             self.unreachable.append(link.url)
             return None
-        if page.headers.get("content-type", "").startswith("image/"):
+        if page.headers.get("content-type", "").lower().startswith("image/"):
             self._image_groups.add(link.key)
             return None
         if (page.url != link.url and page.url in self.seen) or page.body in self._bodies:

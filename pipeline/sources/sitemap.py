@@ -34,7 +34,8 @@ class SitemapSource(HtmlSource):
     """Sitemaps (also gzipped, plain text, or named by robots.txt) and the pages behind them.
 
     `take` states where the images are: on the `pages`, which are parsed like those of an html
-    source (with all of its keys), or in the `sitemap` itself (its image entries).
+    source (with all of its keys), or in the `sitemap` itself (its image entries). Sitemaps that a
+    sitemap names may be on any host.
     """
 
     kind: Literal["sitemap"] = "sitemap"  # type: ignore[assignment]
@@ -106,12 +107,9 @@ def _plain(config: SitemapSource, page: Page, body: bytes) -> PageResult:
 
 
 def _pages(config: SitemapSource, page: Page, urls: list[str], notes: Notes) -> list[PageRequest]:
-    found = dict.fromkeys(
-        url
-        for url in _canonical(page, urls, notes)
-        if is_allowed(url, config.follow_include, config.follow_exclude)
-    )
-    return [PageRequest(url, page.request.depth + 1) for url in found]
+    found = dict.fromkeys(_canonical(page, urls, notes))
+    followed = filter(html.page_filter(config, notes), found)
+    return [PageRequest(url, page.request.depth + 1) for url in followed]
 
 
 def _urlset(config: SitemapSource, page: Page, root: Element, notes: Notes) -> PageResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import warnings
 from collections.abc import Iterable
@@ -155,5 +156,5 @@ def clean(text: str) -> str:
 
 
 def clean_html(text: str) -> str:
-    """Return `text` without its HTML tags, cleaned."""
-    return clean(_TAG.sub(" ", text[:_MAX_READ]))
+    """Return `text` without its HTML tags and with its entities decoded, cleaned."""
+    return clean(html.unescape(_TAG.sub(" ", text[:_MAX_READ])))

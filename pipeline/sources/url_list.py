@@ -73,7 +73,7 @@ def start(config: ListSource) -> list[PageRequest]:
 
 
 def _is_list(path: Path) -> bool:
-    suffix = without_gz(path.name).suffix
+    suffix = without_gz(path.name).suffix.lower()
     return suffix in FORMATS and suffix != ".json" and path.is_file()  # often of other content
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from itertools import islice
 from typing import Any
 
@@ -11,12 +11,17 @@ from lxml import etree
 
 from pipeline.outside_text import decode_text
 from pipeline.sources.interface import Notes
+from pipeline.web.responses import CodingError, Decoder
+from pipeline.web.urls import canonical_url
 
 MAX_UNPACKED = 64 << 20
 """Maximum decompressed size in bytes; the sitemap protocol allows 50 MB."""
 
 MAX_ENTRIES = 100_000
 """Maximum number of entries per document; the sitemap protocol allows 50,000."""
+
+_SLICE = 1 << 16
+_XML_BASE = "{http://www.w3.org/XML/1998/namespace}base"
 
 Element = Any
 """An lxml element; lxml has no type annotations."""
@@ -27,14 +32,17 @@ def unpack(body: bytes) -> tuple[bytes, str]:
     incomplete if the document is damaged), and an error message or empty."""
     if body[:2] != b"\x1f\x8b":
         return body, ""
-    unpacker = zlib.decompressobj(wbits=31)
+    decoder, problem = Decoder("gzip", MAX_UNPACKED), ""
+    pieces: list[bytes] = []
     try:
-        body = unpacker.decompress(body, MAX_UNPACKED)
-    except zlib.error as error:
-        return b"", f"damaged gzip ({error})"
-    if unpacker.unconsumed_tail:
+        starts = range(0, len(body), _SLICE)
+        pieces.extend(decoder.feed(body[start : start + _SLICE]) for start in starts)
+        pieces.append(decoder.finish())
+    except CodingError as error:
+        problem = "the gzip file ends early" if error.kind == "truncated" else "damaged gzip"
+    if decoder.is_over:
         return b"", f"more than {MAX_UNPACKED >> 20} MiB when unpacked"
-    return body, "" if unpacker.eof else "the gzip file ends early"
+    return b"".join(pieces), problem
 
 
 def starts_with(body: bytes, *texts: str) -> bool:
@@ -107,3 +115,23 @@ def text_of(element: Element, name: str, namespace: str | None = None) -> str:
     for child in children(element, name, namespace):
         return "".join(child.itertext("*")).strip()
     return ""
+
+
+def markup_of(element: Element) -> str:
+    """Return the content of an element as HTML: the text in it, which is HTML in most feeds, or the
+    elements in it (XHTML), without namespaces."""
+    if next(element.iterchildren("*"), None) is None:
+        return "".join(element.itertext("*"))
+    copied = deepcopy(element)
+    for one in copied.iter("*"):
+        one.tag = name_of(one) or "div"
+    return str(etree.tostring(copied, encoding="unicode", method="html", with_tail=False))
+
+
+def base_of(element: Element, url: str) -> str:
+    """Return the base of relative URLs in an element of the document at `url`: the `xml:base` of
+    the element and those around it, or `url`."""
+    for one in (*reversed(tuple(element.iterancestors())), element):
+        base = one.get(_XML_BASE)
+        url = (canonical_url(base, url) if base else None) or url
+    return url

@@ -14,7 +14,7 @@ import tenacity
 
 from pipeline.web.politeness import Politeness
 from pipeline.web.responses import NO_HEADERS, RawResponse, RequestFailure
-from pipeline.web.urls import request_url
+from pipeline.web.urls import request_url, with_slashes
 
 _MAX_LOCATION = 16_384
 """Length of the longest Location that is followed, in characters."""
@@ -48,7 +48,8 @@ def next_url(
 def redirect_target(response: RawResponse) -> str | RequestFailure:
     """Return the absolute URL that a redirect leads to, normalized for a request.
 
-    A Location that is not valid UTF-8 is percent-encoded byte by byte, as browsers do.
+    A Location that is not valid UTF-8 is percent-encoded byte by byte, and backslashes in it are
+    slashes, as in browsers.
     """
     location = response.headers.get("location", "").strip(" \t")
     if not location:
@@ -63,7 +64,7 @@ def redirect_target(response: RawResponse) -> str | RequestFailure:
     except UnicodeDecodeError:
         text = "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in raw)
     try:
-        return request_url(urljoin(response.url, text))
+        return request_url(urljoin(response.url, with_slashes(text)))
     except ValueError as error:
         return RequestFailure("bad_redirect", str(error), response.status)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,7 +48,7 @@ class DiskError(Exception):
 class BodyLimit:
     """The maximum size of a body in bytes, and where to store it.
 
-    A longer body is refused, or truncated with `may_cut`. With `copy`, the body of a 200 is written
+    A longer body is refused, or truncated with `may_cut`. With `copy`, the body of a 2xx is written
     to that file instead of into memory, and there is no total timeout while it is fast enough.
     """
 
@@ -60,7 +61,8 @@ _NO_TIMEOUT = 7 * 86400.0
 
 
 class RequestsTransport:
-    """Sends requests over persistent connections. Thread-safe."""
+    """Sends requests over persistent connections. Thread-safe. Cookies that a site sets are neither
+    stored nor sent."""
 
     def __init__(self, politeness: Politeness) -> None:
         self._politeness = politeness
@@ -68,6 +70,7 @@ class RequestsTransport:
         self._session.trust_env = False
         self._session.verify = certificates()
         self._session.headers.clear()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
         adapter = GuardedAdapter(politeness.allow_private, size=politeness.concurrency)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
@@ -131,7 +134,7 @@ class RequestsTransport:
             if wrong is not None:
                 return RequestFailure(*wrong, status=status)
             body = io.BytesIO()
-            copied = limit.copy if status == 200 else None
+            copied = limit.copy if 200 <= status < 300 else None
             into = stack.enter_context(_open_file(copied)) if copied else body
             late = self._read_body(response, head, into, nbytes, may_cut, watch)
             if late is not None:

@@ -99,12 +99,12 @@ def parse_robots(
 def robots_text(body: bytes) -> str:
     """Return the text of a robots.txt without a byte order mark, truncated to whole lines in its
     first `MAX_POLICY` bytes. Bytes that are not UTF-8 become %XX, as in URLs."""
-    if len(body) >= MAX_POLICY:
-        body = body[:MAX_POLICY].rpartition(b"\n")[0]
+    is_cut, body = len(body) >= MAX_POLICY, body[:MAX_POLICY]
     encoding = text_encoding(body)
-    if not encoding.startswith("utf-8"):
-        return decode_text(body)
-    text = body.decode(encoding, "surrogateescape")
+    is_utf8 = encoding.startswith("utf-8")
+    text = body.decode(encoding, "surrogateescape") if is_utf8 else decode_text(body)
+    if is_cut:  # lines may end with LF, CR or both (RFC 9309, 2.2)
+        text = text[: max(text.rfind("\n"), text.rfind("\r")) + 1]
     return _INVALID.sub(lambda match: f"%{ord(match[0]) & 0xFF:02X}", text)
 
 

@@ -28,6 +28,7 @@ _QUERY_SAFE = _PATH_SAFE | frozenset(b"?")
 _USER_SAFE = _UNRESERVED | frozenset(b":!$&'*+,;=")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})|(.)", re.DOTALL)
 _PLAIN = re.compile(r"[a-zA-Z0-9._~/:@!$&'*+,;=-]*")
+_BEFORE_QUERY = re.compile(r"[^?#]*")
 _CONTROL = re.compile("[\t\n\r]")
 _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 _NOT_IN_REQUESTS = re.compile(rb"%(?![0-9A-Fa-f]{2})|[^\x21-\x7e]|[\"<>\\^`{|}]")
@@ -44,7 +45,7 @@ def canonical_url(url: str, base: str | None = None) -> str | None:
     dot segments and tracking parameters are removed. Characters are escaped if necessary, and
     existing escapes are kept.
     """
-    text = _CONTROL.sub("", url.strip())
+    text = with_slashes(_CONTROL.sub("", url.strip()))
     try:
         parts = urlsplit(urljoin(base, text) if base else text)
         scheme = parts.scheme.lower()
@@ -56,8 +57,13 @@ def canonical_url(url: str, base: str | None = None) -> str | None:
         return None
     if netloc is None:
         return None
-    path = _without_dots(_escaped(parts.path.replace("\\", "/"), _PATH_SAFE))
+    path = _without_dots(_escaped(parts.path, _PATH_SAFE))
     return urlunsplit((scheme, netloc, path, _query(parts.query), ""))
+
+
+def with_slashes(url: str) -> str:
+    """Return `url` with `/` for each backslash before the query and fragment, as browsers do."""
+    return _BEFORE_QUERY.sub(lambda match: match[0].replace("\\", "/"), url, count=1)
 
 
 dropped_users: Counter[str] = Counter()

@@ -18,7 +18,7 @@ from pipeline.fetcher import Politeness
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.sources import Page, PageRequest
 from pipeline.sources.proposal import propose
-from tests.helpers.static_site import QuietServer, served
+from tests.helpers.static_site import BackgroundServer, QuietServer, served
 
 SITES = Path(__file__).parent / "sites"
 GALLERIES = Path(__file__).parents[1] / "data" / "galleries"
@@ -97,6 +97,30 @@ def test_what_cannot_be_tried_is_said(galleries: str) -> None:
         propose_recipe(f"{galleries}/gone.html", LOOPBACK)
 
 
+class _Redirecting(_Quiet):
+    def do_GET(self) -> None:
+        host, _, port = self.headers["Host"].partition(":")
+        if host == "localhost":
+            return super().do_GET()
+        self.send_response(301)
+        self.send_header("Location", f"http://localhost:{port}{self.path}")
+        self.send_header("Content-Length", "0")
+        return self.end_headers()
+
+
+def test_a_proposal_for_a_site_that_redirects_to_another_host(tmp_path: Path) -> None:
+    with BackgroundServer(partial(_Redirecting, directory=str(GALLERIES))) as server:  # type: ignore[arg-type]
+        address = f"{server.url}/sigal/index.html"
+        text = propose_recipe(address, LOOPBACK)
+        start = address.replace("127.0.0.1", "localhost")
+        assert f'start = ["{start}"]' in text
+        assert f"# {address} redirects to this host\n" in text
+        (tmp_path / "r.toml").write_text(text)
+        check = check_recipe(tmp_path / "r.toml", start)
+    assert check.follow
+    assert "offsite" not in check.skipped
+
+
 def proposed(body: str, content_type: str = "text/html") -> str:
     url = "https://shells.example/x"
     page = Page(PageRequest(url), body.encode(), url, {"content-type": content_type})
@@ -112,6 +136,7 @@ def test_other_kinds_are_recognised(tmp_path: Path) -> None:
         "<?xml version='1.0'?><urlset><url><loc>https://a.example/</loc></url></urlset>": (
             'take = "pages"'
         ),
+        "<urlset><url><loc>https://b.example/</loc></url></urlset>": "# pages on other hosts",
     }
     for body, words in cases.items():
         text = proposed(body, "application/xml" if body.startswith("<") else "application/json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -486,6 +487,39 @@ def test_a_damaged_line_of_the_manifest_is_named(tmp_path: Path, line: bytes) ->
         run(dataset, kind="list", start=[str(path)])
     dataset.url_manifest.write_bytes(first + second)
     assert run(dataset, kind="list", start=[str(path)]).urls == 2
+
+
+def changed_list(folder: Path) -> tuple[DatasetPaths, dict[str, Any]]:
+    """A crawled list whose titles have changed since."""
+    path, dataset = folder / "urls.csv", DatasetPaths("d", folder)
+    source = {"kind": "list", "start": [str(path)]}
+    path.write_text("url,title\nhttp://a.example/1.jpg,one\nhttp://a.example/2.jpg,two\n")
+    run(dataset, **source)
+    path.write_text("url,title\nhttp://a.example/1.jpg,ONE\nhttp://a.example/2.jpg,TWO\n")
+    return dataset, source
+
+
+def test_a_blank_line_of_the_manifest_is_ignored(tmp_path: Path) -> None:
+    dataset, source = changed_list(tmp_path)
+    with dataset.url_manifest.open("ab") as file:
+        file.write(b"\n")
+    run(dataset, refresh=True, **source)
+    assert [row["title"] for row in rows_of(dataset)] == ["ONE", "TWO"]
+
+
+def test_a_disk_that_fills_up_while_rows_change_is_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    dataset, source = changed_list(tmp_path)
+    monkeypatch.setattr("pipeline.crawl.image_index.revised_line", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(dataset, refresh=True, **source)
+    monkeypatch.undo()
+    run(dataset, refresh=True, **source)
+    assert [row["title"] for row in rows_of(dataset)] == ["ONE", "TWO"]
 
 
 def test_rows_twice_and_keys_that_do_not_match(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.crawl.stage import crawl
 from pipeline.events import EventLog
 from pipeline.recipe import Recipe
 from pipeline.sources import url_list as listing
+from tests.helpers.faulty_site import FaultySite, Row
 from tests.helpers.static_site import QuietHandler, served
 
 POLITE = {"rate": 1000, "allow_private": True, "obey_robots": False, "attempts": 1}
@@ -139,6 +140,29 @@ def test_a_list_over_its_limit_is_too_large(tmp_path: Path, site: str) -> None:
         assert crawl(recipe, dataset, log).failed == 1
     assert failures(tmp_path) == [("a.csv", "too_large")]
     assert list((dataset.data_dir / "lists").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "titles_found", "kinds"),
+    [
+        ("203 Non-Authoritative Information", titles(0, 3), []),
+        ("204 No Content", [], [("a.csv", "empty")]),
+        ("206 Partial Content", [], [("a.csv", "protocol")]),
+    ],
+    ids=["203", "204", "206"],
+)
+def test_a_list_with_another_status_than_200(
+    tmp_path: Path, faulty_site: FaultySite, status: str, titles_found: list[str], kinds: list[Any]
+) -> None:
+    body = b"" if "204" in status else text(0, 3).encode()
+    length = -1 if "204" in status else None
+    answer = lambda request: request.answer(body, status, length, "text/csv")  # noqa: E731
+    faulty_site.rows["/a.csv"] = Row("/a.csv", answer)
+    result = run(tmp_path, faulty_site.url("/a.csv"))
+    assert result.failed == len(kinds)
+    assert found(tmp_path) == titles_found
+    assert (failures(tmp_path) if kinds else []) == kinds
+    assert len(list((tmp_path / "data" / "d" / "lists").iterdir())) == (not kinds)
 
 
 def test_a_copy_that_was_removed_is_fetched_again(tmp_path: Path, site: str) -> None:

@@ -30,7 +30,7 @@ from tests.helpers.both_transports import (
     polite,
     with_robots,
 )
-from tests.helpers.faulty_site import ATTEMPTS, GOOD, ROWS, FaultySite, first, serve, status
+from tests.helpers.faulty_site import ATTEMPTS, GOOD, ROWS, FaultySite, Row, first, serve, status
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,16 @@ def test_a_reused_handle_carries_no_headers_over(faulty_site):
     last = faulty_site.seen[-1]
     assert last["path"] == "/good.jpg"
     assert "range" not in last
+
+
+@pytest.mark.parametrize("mine", [None, "mine=3"])
+def test_cookies_of_a_site_are_not_sent_back(mine):
+    with FaultySite(robots=status("404 Not Found", Set_Cookie="a=1; Path=/")) as site:
+        site.rows["/page"] = Row("/page", serve(GOOD, Set_Cookie="b=2; Path=/"))
+        with Fetcher(polite(headers={"Cookie": mine} if mine else {})) as fetcher:
+            for _ in range(2):
+                fetcher.get(site.url("/page"), stage="x")
+        assert {headers.get("cookie") for headers in site.seen} == {mine}
 
 
 # robots.txt

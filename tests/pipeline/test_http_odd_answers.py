@@ -121,6 +121,7 @@ def test_a_location_of_64_kb_is_one_failure():
         ("/à".encode(), "/%C3%A0"),
         (b"/%C3%A0?sig=%2B%2F", "/%C3%A0?sig=%2B%2F"),
         (b"  /good.jpg#part\t", "/good.jpg"),
+        (b"\\good.jpg", "/good.jpg"),
     ],
 )
 def test_a_location_is_taken_as_bytes(location, path):
@@ -636,16 +637,20 @@ def test_a_robots_txt_with_a_byte_order_mark_is_obeyed(encoding):
             assert outcome.body == GOOD
 
 
-@pytest.mark.parametrize("size", [600_000, 80 << 20])
-def test_of_a_large_robots_txt_the_beginning_is_read(size):
+@pytest.mark.parametrize(
+    ("size", "end"), [(600_000, b"\n"), (600_000, b"\r"), (80 << 20, b"\n")],
+    ids=["LF", "CR", "huge"],
+)  # fmt: skip
+def test_of_a_large_robots_txt_the_beginning_is_read(size, end):
     start = b"User-agent: *\nDisallow: /private/\n"
 
     def behave(request) -> None:
         with contextlib.suppress(OSError):
-            request.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + start)
+            request.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+            request.send(start.replace(b"\n", end))
             for _ in range(size // 65536):
-                request.send(b"# comment\n" * 6554)
-            request.send(b"\nUser-agent: *\nDisallow: /good\n")
+                request.send((b"# comment" + end) * 6554)
+            request.send(b"\nUser-agent: *\nDisallow: /good\n".replace(b"\n", end))
         request.hang_up()
 
     with FaultySite(robots=behave) as site:

@@ -11,11 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from prefect.deployments.runner import RunnerDeployment
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.contract import DatasetPaths, load_index, read_jsonl
 from pipeline.demo.gallery import serve
+from pipeline.flows import FlowOptions
 from pipeline.names import flow_names
+from pipeline.serve import main as serve_main
 from pipeline.status import read_status
 from tests.helpers.plain_gallery import plain_gallery
 from tests.helpers.prefect_server import PrefectServer
@@ -98,6 +103,40 @@ def test_every_deployment_has_its_flows_name(prefect: Prefect) -> None:
     assert sorted(str(one["name"]) for one in deployments) == sorted(flow_names())
     for one in deployments:
         assert flows[str(one["flow_id"])] == one["name"]
+
+
+def test_the_options_of_serve_are_the_defaults_of_every_deployment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served: list[RunnerDeployment] = []
+    healthy = httpx.Response(200, request=httpx.Request("GET", "http://x/api/health"))
+    monkeypatch.setattr("pipeline.serve.serve", lambda *given, **_: served.extend(given))
+    monkeypatch.setattr("pipeline.serve.httpx.get", lambda *_, **__: healthy)
+    monkeypatch.setattr("pipeline.serve.resolve_runner", lambda *_: None)
+    with temporary_settings({PREFECT_API_URL: "http://x/api"}):
+        assert serve_main(["--runner", "dask", "--workers", "2"]) == 0
+    assert sorted(str(one.name) for one in served) == sorted(flow_names())
+    expected = {"runner": "dask", "workers": 2}
+    for one in served:
+        assert one.parameters.items() >= expected.items()
+
+
+def test_secrets_of_a_run_are_not_those_of_another_recipe_or_a_later_run() -> None:
+    secret = {
+        "politeness.headers": {"Authorization": "s3cr3t"},
+        "source.start": ["http://me:s3cr3t@a.example/"],
+    }
+    options = FlowOptions("a", {**secret, "shards.resolution": 32})
+    with options.public() as public:
+        assert public.overrides == {
+            "source.start": ["http://a.example/"], "shards.resolution": 32,
+        }  # fmt: skip
+        with public.public() as again:
+            assert again == public
+            assert again.job().overrides == options.overrides
+        assert public.job().overrides == options.overrides
+        assert FlowOptions("b").job().overrides == {}
+    assert FlowOptions("a").job().overrides == {}
 
 
 def test_the_runner_is_a_choice_of_the_form(prefect: Prefect) -> None:

@@ -25,16 +25,27 @@ export class Viewer {
 
   async show(id) {
     if (!this.isOpen) this.dialog.showModal();
-    if (this.id !== id) {
-      this.id = id;
-      const [picture, details] = await Promise.all([ask(`picture/${id}`).catch(() => null), ask(`details/${id}`)]);
-      const url = picture ? URL.createObjectURL(await picture.blob()) : "", about = await details.json();
-      if (this.id !== id) return URL.revokeObjectURL(url); // another image was chosen meanwhile
-      URL.revokeObjectURL(this.picture.src);
-      this.picture.src = url;
-      this.about = about;
-    }
+    if (this.id !== id) await this.load(id);
     if (this.about) this.describe();
+  }
+
+  /** Show nothing until the image is loaded, so that no decision is about another one. */
+  async load(id) {
+    URL.revokeObjectURL(this.picture.src);
+    this.picture.removeAttribute("src");
+    this.list.replaceChildren();
+    this.about = null;
+    this.id = id;
+    try {
+      const [picture, details] = await Promise.all([ask(`picture/${id}`).catch(() => null), ask(`details/${id}`)]);
+      const blob = await picture?.blob(), about = await details.json();
+      if (this.id !== id) return; // another image was chosen meanwhile
+      if (blob) this.picture.src = URL.createObjectURL(blob);
+      this.about = about;
+    } catch (error) {
+      if (this.id === id) this.id = -1; // load it again at the next `show`
+      throw error;
+    }
   }
 
   describe() {

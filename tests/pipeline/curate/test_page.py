@@ -262,6 +262,30 @@ def test_the_viewer_shows_details_as_text(page: Opened) -> None:
     assert page.decided() == {"000000.jpg": "reject"}
 
 
+def test_the_viewer_shows_no_other_image_if_details_fail(
+    page: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    page.press(" ")
+    page.browser.until("document.getElementById('picture').naturalWidth === 32")
+    monkeypatch.setattr("pipeline.curate.curator.Curator.details", broken)
+    page.press("ArrowRight")
+    page.browser.until("document.getElementById('note').textContent !== ''")
+    page.press("k")  # draws it again
+    page.wait_until_saved()
+    assert page.text("details") == ""
+    assert page.browser.js("document.getElementById('picture').naturalWidth") == 0
+    monkeypatch.undo()
+    for key, name in (("ArrowLeft", "000000.jpg"), ("ArrowRight", "000001.jpg")):
+        page.press(key)
+        page.browser.until(f"document.getElementById('details').textContent.includes('{name}')")
+        page.browser.until("document.getElementById('picture').naturalWidth === 32")
+    page.press("Escape")
+    page.browser.events.clear()  # the browser reports the status 500
+
+
 def test_what_cannot_be_saved_is_taken_back(page: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")

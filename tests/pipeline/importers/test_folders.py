@@ -25,6 +25,11 @@ def test_a_folder_and_its_archives_are_alike(tmp_path: Path, take: Take, name: s
     assert done.failures == []
 
 
+def test_a_zip_with_backslashes(tmp_path: Path, take: Take) -> None:
+    done = take(zip_of(tmp_path / "in.zip", files("b\\0.png", "a\\1.png")))
+    assert done.labels == {"0.png": ["b"], "1.png": ["a"]}
+
+
 def birds() -> dict[str, bytes]:
     """BIRDS 450: splits, and a folder of loose images."""
     names = [

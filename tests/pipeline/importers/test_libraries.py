@@ -71,6 +71,16 @@ def test_datasets(take: Take, truth: list[np.ndarray], path: str) -> None:
     check_pixels(done.pixels, truth)
 
 
+@pytest.mark.parametrize("name", ["arrow/data-00000-of-00001.arrow",
+                                  "img2dataset/parquet/00000.parquet",
+                                  "img2dataset/tfrecord/00000.tfrecord"])  # fmt: skip
+def test_extensions_in_any_case(tmp_path: Path, take: Take, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / Path(name).name.upper()
+    shutil.copy(IMPORTS / name, path)
+    assert take(tmp_path / "in").labels == take(IMPORTS / name).labels != {}
+
+
 def test_a_split_of_datasets(take: Take) -> None:
     done = take(IMPORTS / "huggingface", split="test")
     assert done.labels.keys() == {"shell 2", "shell 3"}

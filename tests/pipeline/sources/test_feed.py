@@ -95,6 +95,48 @@ def test_entries_lead_to_pages() -> None:
     assert [one.url for one in parse(config, page).images] == ["https://shells.example/big.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("offsite", "pages", "skipped"),
+    [(False, ["here"], {"offsite": 1}), (True, ["here", "away"], {})],
+    ids=["onsite", "offsite"],
+)
+def test_entries_on_other_hosts(offsite: bool, pages: list[str], skipped: dict[str, int]) -> None:
+    text = (
+        "<rss><channel><item><link>/here</link></item>"
+        "<item><link>https://other.example/away</link></item></channel></rss>"
+    )
+    result = parsed(text, take="pages", offsite=offsite)
+    assert [one.url.rpartition("/")[2] for one in result.follow] == pages
+    assert dict(result.skipped) == skipped
+
+
+XHTML = '<{0}div xmlns{1}="http://www.w3.org/1999/xhtml"><{0}img src="a.jpg"/></{0}div>'
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        (f'<content type="xhtml">{XHTML.format("", "")}</content>', "a.jpg"),
+        (f'<content type="xhtml">{XHTML.format("h:", ":h")}</content>', "a.jpg"),
+        ('<content type="html">&lt;img src="a.jpg"&gt;<!-- x --></content>', "a.jpg"),
+        ('<content xml:base="2/">&lt;img src="a.jpg"&gt;</content>', "2/a.jpg"),
+        ('<link rel="enclosure" type="IMAGE/JPEG" href="a"/>', "a"),
+        ('<m:content xmlns:m="http://search.yahoo.com/mrss/" medium="IMAGE" url="a"/>', "a"),
+        ('<link rel="alternate" href="page"/><link rel="enclosure" href="a.jpg"/>', "a.jpg"),
+    ],
+    ids=["xhtml", "prefix", "escaped", "base", "type", "medium", "link"],
+)
+@pytest.mark.parametrize("base", ["", "https://cdn.example/1/"])
+def test_images_and_bases_of_atom(entry: str, expected: str, base: str) -> None:
+    attribute = f' xml:base="{base}"' if base else ""
+    text = f"<feed{attribute}><entry><title>x</title>{entry}</entry></feed>"
+    assert [one.url for one in parsed(text).images] == [
+        (base or "https://shells.example/") + expected
+    ]
+    (page,) = parsed(text, take="pages", offsite=True).follow or [None]
+    assert page is None or page.url == (base or "https://shells.example/") + "page"
+
+
 @pytest.mark.parametrize("body", ["<html></html>", "oops", ""])
 def test_other_things_are_problems(body: str) -> None:
     assert parsed(body).error

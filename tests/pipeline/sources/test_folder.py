@@ -180,6 +180,19 @@ def test_names_of_members_in_no_encoding(root: Path, tmp_path: Path) -> None:
     assert read == {b"utf8", b"plain", b"good"}
 
 
+def test_labels_of_members_with_backslashes_or_an_absolute_path(root: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(root / "names.zip", "w") as archive:
+        for name in ("cones\\rare\\one.jpg", "/two.jpg", "/cones/three.jpg", ".trash\\four.jpg"):
+            archive.writestr(name, name.encode())
+    dataset = DatasetPaths("d", tmp_path)
+    run(dataset, root)
+    rows = rows_of(dataset)
+    assert {title: row["labels"] for title, row in rows.items() if title != "good"} == {
+        "one": ["cones", "rare"], "two": [], "three": ["cones"],
+    }  # fmt: skip
+    assert body_of(root, rows["one"]["url"]) == b"cones\\rare\\one.jpg"
+
+
 @pytest.mark.parametrize("cut", [1, 50, 200, "flip"])
 def test_damaged_archives_are_one_failure_each(root: Path, tmp_path: Path, cut: int | str) -> None:
     path = root / "bad.zip"

@@ -140,6 +140,23 @@ def test_json_ld() -> None:
     assert (list(broken.images), dict(broken.skipped)) == ([], {"bad_json_ld": 1})
 
 
+@pytest.mark.parametrize(
+    ("escaped", "name"),
+    [
+        (r"\u00fcber.jpg", "%C3%BCber.jpg"),
+        (r"\u00e901.jpg", "%C3%A901.jpg"),
+        (r"\u{fc}1.jpg", "%C3%BC1.jpg"),
+        (r"\x611.jpg", "a1.jpg"),
+        (r"\ud83d\udc1a.jpg", "%F0%9F%90%9A.jpg"),
+        (r"\ud83d.jpg", "%EF%BF%BD.jpg"),
+    ],
+)
+def test_escapes_in_scripts_and_attributes(escaped: str, name: str) -> None:
+    data = f'[{{"src": "{escaped}"}}]'
+    assert urls(f"<script>var photos = {data}</script>", image="script") == [name]
+    assert urls(f"<div data-gallery='{data}'></div>", image="div") == [name]
+
+
 def test_the_same_image_is_taken_once() -> None:
     html = '<img src="a.jpg"><noscript><img src="a.jpg"></noscript><img src="./a.jpg#x">'
     assert urls(html) == ["a.jpg"]

@@ -171,6 +171,23 @@ def test_lists_of_images_and_labels() -> None:
     assert dict(result.skipped) == {"excluded": 1, "no_image": 1}
 
 
+def test_urls_are_taken_as_written_and_texts_without_markup() -> None:
+    url = "https://a.example/1.jpg?token=" + "A" * 1500 + "&signature=1"
+    source = config(
+        image="item.url", title="item.text", labels=["item.text"], follow=[{"values": "more"}]
+    )
+    text = "<b>Cones</b> &amp; co &lt;3"
+    body = {
+        "items": [{"url": url, "text": text}, {"url": "/a<b>c.jpg", "text": text}],
+        "more": [url],
+    }
+    result = parse(source, Page(PageRequest(URL), json.dumps(body).encode(), URL))
+    rows = list(result.images)
+    assert [one.url for one in rows] == [url, "https://api.example/a%3Cb%3Ec.jpg"]
+    assert {(one.title, one.labels) for one in rows} == {("Cones & co <3", ("Cones & co <3",))}
+    assert [one.url for one in result.follow] == [url]
+
+
 def test_follow_by_template_and_by_url() -> None:
     source = config(
         follow=[

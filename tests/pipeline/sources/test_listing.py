@@ -153,9 +153,9 @@ def test_text_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: s
 
 
 def test_folders_of_lists_and_lists_on_the_web(tmp_path: Path) -> None:
-    for name in ("b.csv", "a.csv", "c.md"):
+    for name in ("b.csv", "a.csv", "c.md", "D.CSV"):
         write(tmp_path / name, f"url\nhttp://a.example/{name}.jpg\n")
-    assert [one.url[-5:] for one in read(tmp_path)[0]] == ["v.jpg", "v.jpg"]
+    assert [one.url[-9:] for one in read(tmp_path)[0]] == ["D.CSV.jpg", "a.csv.jpg", "b.csv.jpg"]
     source = config("https://lists.example/urls.csv?v=1")
     (request,) = start(source)
     result: PageResult = parse(source, Page(request, b"url\nhttp://a.example/1.jpg\n" * 1))
@@ -217,6 +217,12 @@ def test_bad_boxes_cost_themselves(tmp_path: Path, text: str) -> None:
     rows, notes, _ = read(write(tmp_path / "x.jsonl", json.dumps({"url": URL, "boxes": text})))
     assert rows == [FoundImage(URL)]
     assert notes == {"bad_boxes": 1}
+
+
+def test_a_url_is_not_cut(tmp_path: Path) -> None:
+    url = "https://a.example/1.jpg?token=" + "A" * 1500 + "&signature=1"
+    path = write(tmp_path / "x.jsonl", json.dumps({"url": url, "title": "x" * 1500}))
+    assert read(path)[0] == [FoundImage(url, "x" * 1000)]
 
 
 @pytest.mark.parametrize("indent", [None, 2])

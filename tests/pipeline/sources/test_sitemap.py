@@ -44,7 +44,14 @@ def test_an_index_leads_to_sitemaps() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [URLSET, gzip.compress(URLSET.encode(), mtime=0), "\ufeff" + URLSET]
+    "body",
+    [
+        URLSET,
+        gzip.compress(URLSET.encode(), mtime=0),
+        gzip.compress(URLSET[:99].encode(), mtime=0) + gzip.compress(URLSET[99:].encode(), mtime=0),
+        "\ufeff" + URLSET,
+    ],
+    ids=["plain", "gzip", "two gzip members", "byte order mark"],
 )
 def test_a_sitemap_leads_to_pages(body: str | bytes) -> None:
     result = parsed(body, follow_exclude=["about"])
@@ -90,8 +97,9 @@ def test_plain_lists_and_robots_txt() -> None:
         "",
         b"\x1f\x8bbroken",
         gzip.compress(b" " * (65 << 20), 1, mtime=0),
+        gzip.compress(b" " * (33 << 20), 1, mtime=0) * 2,
     ],
-    ids=["html", "text", "empty", "damaged gzip", "bomb"],
+    ids=["html", "text", "empty", "damaged gzip", "bomb", "bomb in two members"],
 )
 def test_other_things_are_problems(body: str | bytes) -> None:
     assert parsed(body).error
@@ -103,4 +111,15 @@ def test_entities_are_not_expanded() -> None:
         '<!ENTITY f SYSTEM "file:///etc/passwd">]>'
         f"<urlset {NAMESPACES}><url><loc>&f;</loc></url><url><loc>https://b.example/</loc></url></urlset>"
     )
-    assert [one.url for one in parsed(bomb).follow] == ["https://b.example/"]
+    assert [one.url for one in parsed(bomb, offsite=True).follow] == ["https://b.example/"]
+
+
+def test_pages_on_other_hosts() -> None:
+    text = "https://shells.example/a\nhttps://other.example/b\n"
+    result = parsed(text)
+    assert [one.url for one in result.follow] == ["https://shells.example/a"]
+    assert dict(result.skipped) == {"offsite": 1}
+    index = f"<sitemapindex {NAMESPACES}><sitemap><loc>https://cdn.example/1.xml</loc></sitemap>"
+    assert [one.url for one in parsed(f"{index}</sitemapindex>").follow] == [
+        "https://cdn.example/1.xml"
+    ]
