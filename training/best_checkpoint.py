@@ -30,6 +30,7 @@ from training.checkpoint import (
     list_checkpoints,
     load,
     load_newest,
+    number_of,
     read_info,
     read_metadata,
     remove_file,
@@ -95,19 +96,21 @@ def keep_best(folder: Path, seen: int, criterion: str, value: float) -> bool:
             raise
         return False
     remove_temp_files(place)
-    for other in place.glob("*.json"):
-        if other != kept.metadata_path:
+    for other in (*place.glob("*.json"), *place.glob("*.pt")):
+        if number_of(other) not in (-1, seen):
             remove_file(other)
-    for data in place.glob("*.pt"):
-        if data != kept.data_path:
-            remove_file(data)
     return True
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
+    """Replace `target` with a link to `source`, or a copy; at every moment one of both exists."""
+    if target.exists() and target.samefile(source):
+        return
+    link = target.with_name(f".{target.name}.link.tmp")  # `remove_temp_files` knows the extension
+    link.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source, link)
+        link.replace(target)
     except OSError as error:
         if is_disk_full(error):
             raise

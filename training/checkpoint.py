@@ -73,10 +73,9 @@ class CheckpointInfo:
 
 def read_metadata(record: Path) -> dict[str, Any]:
     """Parse metadata; ValueError if it is invalid."""
-    try:
+    values = None
+    with suppress(ValueError, RecursionError, OSError):
         values = json.loads(read_bytes(record, _RECORD_BYTES))
-    except (ValueError, RecursionError, OSError):
-        values = None
     if not isinstance(values, dict):
         raise Unusable(f"{record}: not the metadata of a checkpoint")
     return values
@@ -89,15 +88,17 @@ def read_info(record: Path) -> CheckpointInfo:
     numbers = [values.get("seen"), values.get("bytes"), version]
     if not all(type(one) is int and 0 <= one < 2**53 for one in numbers):
         raise ValueError(f"{record}: not the metadata of a checkpoint")
-    if record.stem != _stem(values["seen"]):
+    if number_of(record) != values["seen"]:
         raise ValueError(f"{record}: its name is not its number of images, {values['seen']}")
     sha256 = str(values.get("sha256"))
     return CheckpointInfo(record, values["seen"], values["bytes"], sha256, version)
 
 
-def _stem(seen: int) -> str:
-    """Return the name of a checkpoint's files, without the extension."""
-    return f"{seen:010d}"
+def number_of(path: Path) -> int:
+    """Return the number in the name of a checkpoint's file; -1 for files of the user."""
+    stem, _, extension = path.name.removesuffix(UNUSABLE).partition(".")
+    is_own = extension in ("pt", "json") and stem.isdecimal() and stem == f"{int(stem):010d}"
+    return int(stem) if is_own else -1
 
 
 def _records(folder: Path) -> tuple[list[CheckpointInfo], dict[Path, str]]:
@@ -110,7 +111,7 @@ def _records(folder: Path) -> tuple[list[CheckpointInfo], dict[Path, str]]:
     records = list[Path]()
     with suppress(FileNotFoundError, NotADirectoryError):
         # `glob` would yield nothing from a folder that cannot be read
-        records = [path for path in folder.iterdir() if path.suffix == ".json"]
+        records = [one for one in folder.iterdir() if one.suffix == ".json" and number_of(one) >= 0]
     for record in sorted(records, reverse=True):
         try:
             found.append(read_info(record))
@@ -120,8 +121,7 @@ def _records(folder: Path) -> tuple[list[CheckpointInfo], dict[Path, str]]:
 
 
 def list_checkpoints(folder: Path) -> list[CheckpointInfo]:
-    """Return the checkpoints in `folder` that have metadata, newest first, without verifying
-    them."""
+    """Return the checkpoints in `folder` that have metadata, newest first, unverified."""
     return _records(folder)[0]
 
 
@@ -140,7 +140,7 @@ def save(
     data = values if isinstance(values, memoryview) else pack(values)
     make_room(folder, len(data), spare)
     digest = hashlib.sha256(data).hexdigest()
-    saved = CheckpointInfo(folder / f"{_stem(seen)}.json", seen, len(data), digest)
+    saved = CheckpointInfo(folder / f"{seen:010d}.json", seen, len(data), digest)
     while not _written(saved, data):
         old = [other for other in list_checkpoints(folder)[1:] if other.seen != seen]
         if not old:
@@ -182,14 +182,12 @@ def make_room(folder: Path, size: int, spare: float = MIN_FREE_BYTES) -> None:
 
 
 def has_room_for(folder: Path, size: int, spare: float = MIN_FREE_BYTES) -> bool:
-    """Return True if a checkpoint of `size` bytes fits, if necessary in place of all but the
-    newest."""
+    """Return True if `size` bytes fit, if necessary in place of all but the newest checkpoint."""
     return free_bytes(folder) + freeable_bytes(folder) >= size + spare
 
 
 def freeable_bytes(folder: Path) -> int:
-    """Return the disk space that removing all checkpoints but the newest and the best would
-    free."""
+    """Return the bytes that removing all checkpoints but the newest and the best would free."""
     return sum(
         saved.bytes
         for saved in list_checkpoints(folder)[1:]
@@ -210,18 +208,17 @@ def remove_file(path: Path) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and incomplete files."""
+    """Remove all but the newest `keep` checkpoints, and incomplete ones, but no other files."""
     remove_temp_files(folder)
     found = list_checkpoints(folder)
     for saved in found[keep:]:
         remove(saved)
     for path in folder.glob(f"*{UNUSABLE}"):
-        number = path.name.partition(".")[0]
-        if found and number.isdecimal() and int(number) <= found[0].seen:
+        if found and 0 <= number_of(path) <= found[0].seen:
             remove_file(path)
     known = {saved.data_path for saved in list_checkpoints(folder)}
     for data in folder.glob("*.pt"):
-        if data not in known:
+        if data not in known and number_of(data) >= 0:
             remove_file(data)
 
 
@@ -229,7 +226,7 @@ def set_aside(folder: Path, after: int) -> None:
     """Rename the skipped checkpoints, and everything with such a name, that are newer than `after`
     images, so that they neither count as the newest nor are in the way of later ones."""
     for path in (*folder.glob("*.json"), *folder.glob("*.pt")):
-        if path.stem.isdecimal() and int(path.stem) > after:
+        if number_of(path) > after:
             target = path.with_name(path.name + UNUSABLE)
             if not target.is_dir():
                 path.replace(target)
@@ -263,17 +260,10 @@ def load(
 
 
 def _unpacked(data: bytes, device: torch.device | str) -> dict[str, Any]:
-    """Return the values in the bytes of a checkpoint, without running code.
-
-    Raises:
-        ValueError: they are not a checkpoint.
-    """
+    """Return the values in the bytes of a checkpoint, without running code; ValueError if they are
+    not one."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            files = archive.infolist()
-        packed = any(file.compress_type != zipfile.ZIP_STORED for file in files)
-        if packed or sum(file.file_size for file in files) > len(data):
-            raise ValueError("its parts are larger than the file")
+        require_stored(data)
         values = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
     except Exception as error:  # noqa: BLE001 (what is in the file may fail in any way)
         reason = next(iter(str(error).splitlines()), "")[:200]
@@ -281,6 +271,15 @@ def _unpacked(data: bytes, device: torch.device | str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise Unusable("not a checkpoint (no values by name)")
     return values
+
+
+def require_stored(data: bytes) -> None:
+    """Raise ValueError if parts of an archive of `torch.save` are compressed, or larger than it."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        files = archive.infolist()
+    packed = any(file.compress_type != zipfile.ZIP_STORED for file in files)
+    if packed or sum(file.file_size for file in files) > len(data):
+        raise ValueError("its parts are larger than the file")
 
 
 def load_newest(

@@ -16,7 +16,7 @@ from pipeline.contract import (
     page_url,
     serve_app,
 )
-from training.latent.cli import int_in_range, load_any, parser
+from training.latent.cli import int_in_range, load_any, parser, refuse_options
 
 if TYPE_CHECKING:
     from training.explorer.server import NearestFinder
@@ -71,9 +71,11 @@ def serve(args: argparse.Namespace) -> None:
     from training.explorer.server import create_app
     from training.explorer.translator_server import create_translator_app
 
+    if args.nearest == "off":
+        refuse_options(args, "--nearest off searches no images; leave out one", "shards")
     trained = load_any(args.run, args.device)
-    if trained.is_translator and args.shards:
-        raise UserError(f"--shards: {trained.name} translates images, and compares none")
+    if trained.is_translator:
+        refuse_options(args, f"{trained.name} translates images, and compares none", "shards")
     # up to twice as fast on a CPU; changes only the last bits of the values
     trained.generator.to(memory_format=torch.channels_last)
     finder = None if trained.is_translator else _finder(trained, args)

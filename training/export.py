@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.contract import CommandParser, HubRepo, UserError, check_hub, exit_status
-from training.latent.cli import default_out, float_in_range, load_any, parser
+from training.latent.cli import default_out, float_in_range, load_any, parser, refuse_options
 
 
 def command_parser() -> CommandParser:
@@ -22,7 +22,7 @@ def command_parser() -> CommandParser:
         out="",
     )
     made.add_argument(
-        "--format", default="safetensors,onnx", metavar="FORMAT[,FORMAT]",
+        "--format", metavar="FORMAT[,FORMAT]",
         help="safetensors: weights and configuration, which training.sample and the other commands "
         "accept instead of a run; onnx: an ONNX model, checked against PyTorch; page: a static "
         "explorer page that generates images in the browser; nvlabs, rosinality: StyleGAN2 weights "
@@ -35,7 +35,7 @@ def command_parser() -> CommandParser:
         help="output folder (default: RUN-export, for a page RUN-page; with a number if it exists)",
     )  # fmt: skip
     made.add_argument(
-        "--tolerance", type=float_in_range("--tolerance", 1e-9, 2), default=1e-3, metavar="X",
+        "--tolerance", type=float_in_range("--tolerance", 1e-9, 2), metavar="X",
         help="fail if an ONNX image differs from PyTorch's by more than this; pixels range from "
         "-1 to 1 (default: 0.001)",
     )  # fmt: skip
@@ -66,6 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_status(lambda: export(command_parser().parse_args(arguments)), "interrupted")
 
 
+def _formats(args: argparse.Namespace) -> list[str]:
+    """Return the formats, after a check that all options have an effect on them."""
+    formats = [part.strip() for part in (args.format or "safetensors,onnx").split(",")]
+    if args.static or args.space:
+        option = "--static" if args.static else "--space"
+        if args.format and formats != ["page"]:
+            raise UserError(
+                f"--format {args.format}: {option} exports only the page; leave out one"
+            )
+        formats = ["page"]
+    if "page" not in formats:
+        refuse_options(args, "only for --format page", "title", "runtime")
+    if not {"page", "onnx"} & {*formats}:
+        refuse_options(args, "only for --format onnx or page", "tolerance")
+    return formats
+
+
 def export(args: argparse.Namespace) -> None:
     """Write the requested formats, print the files written, and upload them if requested.
 
@@ -75,17 +92,16 @@ def export(args: argparse.Namespace) -> None:
     """
     from training.exports.writing import ExportOptions, check_export, export_generator
 
-    if (args.space or args.public) and not args.hub:
-        raise UserError(f"{'--space' if args.space else '--public'}: only with --hub USER/NAME")
+    if not args.hub:
+        refuse_options(args, "only with --hub USER/NAME", "space", "public")
     kind: Literal["space", "model"] = "space" if args.space else "model"
     repo = HubRepo(args.hub, kind, args.public) if args.hub else None
     if repo:
         check_hub(repo)
-    as_page = args.static or args.space
-    formats = ["page"] if as_page else [part.strip() for part in args.format.split(",")]
+    formats = _formats(args)
     out = args.out or default_out(args.run, "page" if formats == ["page"] else "export")
     check_export(out, formats)
-    options = ExportOptions(args.tolerance, args.title, args.runtime)
+    options = ExportOptions(args.tolerance or ExportOptions.tolerance, args.title, args.runtime)
     say = partial(print, flush=True)
     trained = load_any(args.run, "cpu")
     if trained.is_translator and repo:

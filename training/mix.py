@@ -19,6 +19,7 @@ from training.latent.cli import (
     latents_and_labels,
     load,
     parser,
+    refuse_options,
 )
 from training.latent.image_numbers import parse_numbers
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="first layer that takes the column's w (default: half of the layers)",
     )  # fmt: skip
     made.add_argument(
-        "--share", type=float_in_range("--share", 0, 1), default=0.5, metavar="X",
+        "--share", type=float_in_range("--share", 0, 1), metavar="X",
         help="without a mapping: weight of the column's latent, 0 to 1 (default: 0.5)",
     )  # fmt: skip
     add_label(made)
@@ -61,8 +62,11 @@ def write_mixtures(args: argparse.Namespace) -> None:
     trained = load(args.run, args.device)
     check_sides(args.out, trained, len(columns) + 1, len(rows) + 1)
     space = trained.space
-    if args.layer is not None and not space.has_mapping:
-        raise UserError(f"--layer: the generator of {trained.name} has no mapping; use --share")
+    generator = f"the generator of {trained.name}"
+    if space.has_mapping:
+        refuse_options(args, f"{generator} has a mapping; use --layer", "share")
+    else:
+        refuse_options(args, f"{generator} has no mapping; use --share", "layer")
     layer = space.num_ws // 2 if args.layer is None else args.layer
     if not 0 <= layer <= space.num_ws:
         raise UserError(f"--layer {layer}: must be from 0 to {space.num_ws}")
@@ -72,7 +76,8 @@ def write_mixtures(args: argparse.Namespace) -> None:
         for numbers in (rows, columns)
     )
     _, labels = latents_and_labels(trained, rows[:1], label)
-    save_image(args.out, style_mixing_grid(space, row, column, labels, layer, args.share))
+    share = 0.5 if args.share is None else args.share
+    save_image(args.out, style_mixing_grid(space, row, column, labels, layer, share))
     print(args.out)
 
 

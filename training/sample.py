@@ -18,6 +18,7 @@ from training.latent.cli import (
     load,
     parse_psi,
     parser,
+    refuse_options,
 )
 from training.latent.image_numbers import parse_numbers
 
@@ -26,10 +27,10 @@ def command_parser() -> CommandParser:
     """Return the parser of the command line."""
     made = parser("sample", "Generate a grid of images with a run or an exported generator.")
     made.add_argument(
-        "--n", type=int_in_range("--n", 1, 65_536), default=64, metavar="N",
+        "--n", type=int_in_range("--n", 1, 65_536), metavar="N",
         help="number of images (default: 64)",
     )  # fmt: skip
-    add_seed(made, "the latents")
+    add_seed(made, "the latents", default=None)
     made.add_argument(
         "--numbers", metavar="NUMBERS",
         help="image numbers to generate instead of --n and --seed, for example 3,8,20-24",
@@ -58,19 +59,22 @@ def write_samples(args: argparse.Namespace) -> None:
     """
     check_image_path(args.out)
     psis = [parse_psi(part) for part in args.truncation.split(",")]
-    numbers = [] if args.numbers is None else parse_numbers(args.numbers, "--numbers")
+    numbers = []
+    if args.numbers is not None:
+        refuse_options(args, "--numbers already sets the images; leave out one", "n", "seed")
+        numbers = parse_numbers(args.numbers, "--numbers")
 
     from training.grid import make_grid, save_image, square_columns
     from training.latent.grids import truncation_grid
     from training.latent.sampling import sample_ws
 
     trained = load(args.run, args.device)
-    count = len(numbers) or args.n
+    count = len(numbers) or args.n or 64
     columns = count if len(psis) > 1 else square_columns(count)
     check_sides(args.out, trained, columns, len(psis) * math.ceil(count / columns))
     space = trained.space
     label = None if args.label is None else label_number(trained, args.label)
-    ws, labels = sample_ws(trained, count, numbers, label, args.seed)
+    ws, labels = sample_ws(trained, count, numbers, label, args.seed or 0)
     if len(psis) > 1:
         image = truncation_grid(space, ws, labels, psis)
     else:

@@ -28,6 +28,7 @@ from training.latent.cli import (
     latents_and_labels,
     load,
     parser,
+    refuse_options,
 )
 from training.latent.image_numbers import parse_numbers
 
@@ -69,7 +70,7 @@ def command_parser() -> CommandParser:
         "--scale", type=int_in_range("--scale", 1, 16), default=1, metavar="N",
         help="enlarge the images by this integer factor (default: 1)",
     )  # fmt: skip
-    add_background(made, "the colour behind images with transparency in a video")
+    add_background(made, "the colour behind images with transparency in a video", None)
     _add_sound(made)
     add_label(made)
     add_psi(made)
@@ -101,8 +102,8 @@ def _add_timing(made: argparse.ArgumentParser) -> None:
         "images by features of a network or by pixels at 32 px (default: latent)",
     )  # fmt: skip
     made.add_argument(
-        "--fps", type=int_in_range("--fps", 1, 100), default=24, metavar="N",
-        help="frames per second of a video (default: 24)",
+        "--fps", type=int_in_range("--fps", 1, 100), metavar="N",
+        help="frames per second of a video, at most 50 of a .gif (default: 24)",
     )  # fmt: skip
     made.add_argument(
         "--no-loop", action="store_true", help="end at the last image instead of the first"
@@ -137,6 +138,7 @@ def write_walk(args: argparse.Namespace) -> None:
         UserError: the run or the sound does not exist, or an option is invalid.
     """
     is_video = _check_options(args)
+    args.fps, args.background = args.fps or 24, args.background or "#ffffff"
     numbers = parse_numbers(args.numbers, "--numbers", 256)
     if len(numbers) < 2:
         raise UserError("--numbers: at least two images are needed")
@@ -147,9 +149,10 @@ def write_walk(args: argparse.Namespace) -> None:
 
     from training.latent.audio import read_sound
     from training.latent.route import find_route
-    from training.latent.video import require_codec
+    from training.latent.video import check_video
 
-    require_codec(args.out)
+    if is_video:
+        check_video(args.out, args.fps)
     sound = read_sound(args.audio) if args.audio else None
     trained = load(args.run, args.device)
     across, down = (1, 1) if is_video else (args.steps or 8, len(numbers) - 1)
@@ -176,11 +179,11 @@ def _check_options(args: argparse.Namespace) -> bool:
         raise UserError(f"--out {args.out}: the extension must be one of {allowed}")
     if args.audio and extension != ".mp4":
         raise UserError(f"--out {args.out}: only mp4 has sound; with --audio, end it in .mp4")
-    for option in ("drive", "directions"):
-        if getattr(args, option) and not args.audio:
-            raise UserError(f"--{option}: only a sound drives a walk; give --audio FILE")
-    if args.seconds and not is_video:
-        raise UserError("--seconds: an image has no duration; use --steps")
+    if not args.audio:
+        refuse_options(args, "only a sound drives a walk; give --audio FILE", "drive", "directions")
+    if not is_video:
+        reason = "only for a video; end --out in .gif, .webp or .mp4"
+        refuse_options(args, reason, "seconds", "fps", "no_loop", "background")
     if args.steps and (args.seconds or args.audio):
         other = "--seconds" if args.seconds else "--audio"
         raise UserError(f"--steps: {other} already sets the number of frames; leave out one")
@@ -275,11 +278,8 @@ def _drive(args: argparse.Namespace, route: Route, count: int, sound: Sound) -> 
 
     space = route.space
     drives = parse_drives(args.drive or DEFAULT_DRIVE)
-    found = (
-        read_directions(args.directions, space)
-        if args.directions
-        else directions(space, DIRECTIONS)
-    )
+    given = args.directions
+    found = read_directions(given, space) if given else directions(space, DIRECTIONS)
     std = coordinate_std(space, route.label)
     return drive_frames(drives, sound, np.arange(count) / args.fps, args.truncation, found, std)
 

@@ -3,6 +3,7 @@ is never half-made."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
 from pathlib import Path
@@ -98,6 +99,32 @@ def test_a_damaged_record_or_half_a_file_is_no_best(tmp_path: Path, text: str) -
     assert best_checkpoint.best(tmp_path) is None
     with pytest.raises(ValueError, match="no checkpoint at 7"):
         best_checkpoint.keep_best(tmp_path, 7, "fd", 0.0)
+
+
+@pytest.mark.parametrize("is_rewritten", [False, True])
+def test_a_kill_while_it_is_kept_again_leaves_it(
+    is_rewritten: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    save(tmp_path, 1)
+    best_checkpoint.keep_best(tmp_path, 1, "fd", 2.0)
+    if is_rewritten:
+        save(tmp_path, 1)
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr("os.link", killed)
+        best_checkpoint.keep_best(tmp_path, 1, "kid", 1.0)
+    assert best_checkpoint.load_named(tmp_path, "best")["seen"] == 1
+    best_checkpoint.keep_best(tmp_path, 1, "kid", 1.0)
+    kept = best_checkpoint.best(tmp_path)
+    assert kept is not None
+    assert kept.criterion == "kid"
+    assert kept.saved.data_path.samefile(tmp_path / kept.saved.data_path.name)
+    assert len(list((tmp_path / "best").iterdir())) == 2
 
 
 def test_a_kill_between_the_better_and_the_older_leaves_the_better(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import checkpoint
+from training import best_checkpoint, checkpoint
 
 
 def state(number: int) -> dict[str, object]:
@@ -82,6 +83,27 @@ def test_data_without_a_record_is_not_trusted(tmp_path: Path) -> None:
     assert values["seen"] == 1
     checkpoint.save(tmp_path, 3, state(3), keep=3)
     assert not (tmp_path / "0000000002.pt").exists()
+
+
+def test_copies_of_the_user_stay(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, state(1), keep=1)
+    best_checkpoint.keep_best(tmp_path, 1, "fd", 2.0)
+    copies = [
+        folder / f"{name}.{extension}"
+        for folder in (tmp_path, tmp_path / "best")
+        for name in ("good", "5", "0000000001-good", "0000000001.good")
+        for extension in ("pt", "json")
+    ]
+    for copy in copies:
+        shutil.copy(tmp_path / f"0000000001{copy.suffix}", copy)
+    checkpoint.set_aside(tmp_path, 1)
+    checkpoint.save(tmp_path, 6, state(6), keep=1)
+    best_checkpoint.keep_best(tmp_path, 6, "fd", 1.0)
+    assert [copy for copy in copies if not copy.exists()] == []
+    assert len(list((tmp_path / "best").glob("*.pt"))) == 5
+    values, damaged = checkpoint.load_newest(tmp_path)
+    assert values is not None
+    assert (values["seen"], damaged) == (6, [])
 
 
 def test_a_checkpoint_is_data_and_its_hash_is_in_its_record(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The server of the explorer: the page, and four URLs for the generator.
 
-Bodies are little-endian: count uint32, `count` labels int32, values float32. Requests are processed
-one after the other, because PyTorch uses all of its threads for one.
+Bodies are little-endian: count uint32, `count` labels int32, values float32. The generator works
+for one request at a time, because PyTorch uses all of its threads for one; a search for the nearest
+training images, which may take minutes, does not keep others waiting.
 """
 
 from __future__ import annotations
@@ -102,21 +103,21 @@ def create_app(
     trained: TrainedGenerator, finder: NearestFinder | None, hosts: list[str], title: str = "",
     in_frame: bool = False,
 ) -> Starlette:  # fmt: skip
-    """Create the server's application. `hosts` are the accepted host names (`*`: any), so that
-    pages of other sites cannot reach it through their own names; with `in_frame`, they may show it
-    in a frame, as notebooks do."""
+    """Create the server's application; `hosts` and `in_frame` as in `create_local_app`."""
     space, z_dim = trained.space, trained.generator.z_dim
     facts = json.dumps(generator_info(trained, "server", finder is not None, title))
     lock = threading.Lock()
 
     @torch.no_grad()
     def map_(values: Tensor, labels: Tensor) -> bytes:
-        ws = space.map(values.to(space.device), labels.to(space.device))
+        with lock:
+            ws = space.map(values.to(space.device), labels.to(space.device))
         return ws.float().cpu().numpy().tobytes()
 
     def generate(values: Tensor, labels: Tensor) -> Any:
         ws = values.view(len(values), space.num_ws, space.w_dim).to(space.device)
-        return space.generate(ws, labels.to(space.device))
+        with lock:
+            return space.generate(ws, labels.to(space.device))
 
     def draw(values: Tensor, labels: Tensor) -> bytes:
         return bytes(generate(values, labels).tobytes())
@@ -125,17 +126,10 @@ def create_app(
         assert finder is not None
         return json.dumps(finder.find(generate(values, labels)[0])).encode()
 
-    def one_at_a_time(work: Work) -> Work:
-        def locked(values: Tensor, labels: Tensor) -> bytes:
-            with lock:
-                return work(values, labels)
-
-        return locked
-
     row, classes = space.num_ws * space.w_dim, trained.classes
     routes = [
-        Route("/map", _answering(one_at_a_time(map_), z_dim, classes), methods=["POST"]),
-        Route("/draw", _answering(one_at_a_time(draw), row, classes), methods=["POST"]),
+        Route("/map", _answering(map_, z_dim, classes), methods=["POST"]),
+        Route("/draw", _answering(draw, row, classes), methods=["POST"]),
     ]
     if finder is not None:
         answer = _answering(nearest, row, classes, "application/json")

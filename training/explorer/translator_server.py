@@ -1,7 +1,7 @@
 """The server of the page of a run that translates images: the page, and one URL for images.
 
 The body of a request is an image file; the answer is JSON: the image as the generators read it, and
-its translations, as PNG data URLs. Requests are processed one after the other.
+its translations, as PNG data URLs. The generators work for one request at a time.
 """
 
 from __future__ import annotations

@@ -36,6 +36,15 @@ _ALPHA = (
     "straight = np.where(alpha > 0, np.minimum(colour / np.maximum(alpha, 1e-3), 1), 0)",
     "```",
 )
+_DRAWS = {
+    "gaussian": ('z = np.random.standard_normal({size}).astype("float32")',),
+    "uniform": ('z = np.random.uniform(-1, 1, {size}).astype("float32")',),
+    "sphere": (
+        'z = np.random.standard_normal({size}).astype("float32")',
+        "z *= np.sqrt(z.shape[1]) / np.linalg.norm(z, axis=1, keepdims=True)",
+    ),
+}
+"""Code that draws latents, by their distribution."""
 SHOWN = re.compile(r"(preset|batch|seed|total_kimg|latent|precision|generator\..*|loss\..*)")
 
 
@@ -191,13 +200,14 @@ def _loading(trained: TrainedGenerator, folder: Path, files: dict[str, str]) -> 
             "```", "",
         ]  # fmt: skip
     if "generator.onnx" in files:
+        size = f"(4, {trained.generator.z_dim})"
         labels = ', "labels": np.zeros(4, "int64")' if trained.conditional else ""
         text += [
             "With ONNX Runtime:", "",
             "```python",
             "import numpy as np, onnxruntime",
             'session = onnxruntime.InferenceSession("generator.onnx")',
-            f'z = np.random.randn(4, {trained.generator.z_dim}).astype("float32")',
+            *(line.format(size=size) for line in _DRAWS[trained.latent]),
             'psi = np.array(1, "float32")',
             f'images = session.run(None, {{"z": z, "truncation_psi": psi{labels}}})[0]  '
             "# (4, channels, height, width) in [-1, 1]",

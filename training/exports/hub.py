@@ -20,9 +20,8 @@ from pipeline.contract import (
     upload,
     write_atomic,
 )
-from training.explorer.generator_info import page_files, title_of
+from training.explorer.generator_info import title_of
 from training.exports.folder import dataset_card, latest_metrics
-from training.exports.runtime import FILES as RUNTIME_FILES
 from training.grid import make_grid, save_image
 from training.latent.image_numbers import latents_of
 from training.monitoring.history import read_history
@@ -68,11 +67,7 @@ def publish_generator(
     head, _, body = readme.read_text(encoding="utf-8").partition("\n")
     text = front_matter({**metadata, **hub_license(licenses)})
     write_atomic(readme, f"{text}{head}\n\n![samples]({SAMPLES})\n{body}")
-    names = {"README.md", SAMPLES, *files}
-    if "index.html" in files:
-        names |= {"generator.json", *RUNTIME_FILES.values(), *page_files("onnx")}
-        names |= {"mapping.onnx"} if trained.space.has_mapping else set()
-    return upload(folder, sorted(names), repo, say)
+    return upload(folder, sorted({"README.md", SAMPLES, *files}), repo, say)
 
 
 def write_samples(trained: TrainedGenerator, path: Path) -> None:

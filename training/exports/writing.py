@@ -147,7 +147,8 @@ def _page(
 ) -> dict[str, str]:
     runtime = runtime_files(options.runtime)
     _warn(trained, say)
-    for name, graph in split_graphs(trained).items():
+    graphs = split_graphs(trained)
+    for name, graph in graphs.items():
         apart = write_onnx(graph, folder / name, options.tolerance)
         _say_file(say, folder / name, f"differs from PyTorch by at most {apart:.2g}")
     info = generator_info(trained, "onnx", False, options.title)
@@ -155,11 +156,17 @@ def _page(
     for name, data in sorted(written.items(), key=lambda item: item[0] == "index.html"):
         write_atomic(folder / name, data)
     _say_file(say, folder / "index.html", "the page: copy the folder to any web host")
-    return {
-        "index.html": "the explorer; it needs a web server (`python -m http.server`), no internet",
+    what = {
+        **dict.fromkeys(page_files("onnx"), "part of the page"),
+        **dict.fromkeys(
+            runtime, f"ONNX Runtime {VERSION} for the browser (MIT licence, Microsoft)"
+        ),
+        "generator.json": "the properties of the generator that the page needs",
+        "mapping.onnx": "the mapping network that the page runs",
         "synthesis.onnx": "the synthesis network that the page runs",
-        "ort.js": f"ONNX Runtime {VERSION} for the browser (MIT licence, Microsoft)",
+        "index.html": "the explorer; it needs a web server (`python -m http.server`), no internet",
     }
+    return {name: what[name] for name in sorted({*graphs, *written})}
 
 
 def _warn(trained: TrainedGenerator, say: Say) -> None:

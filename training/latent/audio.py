@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -56,9 +55,8 @@ class Sound:
         return len(self.samples) / RATE
 
 
-@contextmanager
-def open_sound(path: Path) -> Iterator[Any]:
-    """Open a sound file with PyAV; yield its container.
+def decode(path: Path, layout: str, rate: int) -> Iterator[Any]:
+    """Yield the frames of a file's first sound, resampled to float32 planes.
 
     Raises:
         UserError: PyAV is missing, or the file cannot be read, or has no sound.
@@ -70,23 +68,19 @@ def open_sound(path: Path) -> Iterator[Any]:
     try:
         # A playlist could name other files and URLs; with this option they are not opened.
         only_this = {"protocol_whitelist": "none"}
-        with os.fdopen(open_regular(path), "rb") as file, av.open(file, options=only_this) as found:
+        with (
+            os.fdopen(open_regular(path), "rb") as file,
+            av.open(file, "r", options=only_this) as found,
+        ):
             if not found.streams.audio:
                 raise UserError(f"{path}: has no sound; give a file with an audio stream")
-            yield found
+            resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+            for frame in found.decode(audio=0):
+                yield from resampler.resample(frame)
+            yield from resampler.resample(None)
     except (av.FFmpegError, OSError) as error:  # some of PyAV's errors are OSErrors too
         reason = error.strerror or str(error)
         raise UserError(f"{path}: cannot be read as sound ({reason})") from None
-
-
-def decode(container: Any, layout: str, rate: int) -> Iterator[Any]:
-    """Yield the frames of a container's first sound, resampled to float32 planes."""
-    import av
-
-    resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-    for frame in container.decode(audio=0):
-        yield from resampler.resample(frame)
-    yield from resampler.resample(None)
 
 
 def read_sound(path: Path) -> Sound:
@@ -96,12 +90,11 @@ def read_sound(path: Path) -> Sound:
         UserError: PyAV is missing, or the file cannot be read, has no sound or is too long.
     """
     parts, count = [np.empty(0, np.float32)], 0
-    with open_sound(path) as container:
-        for frame in decode(container, "mono", RATE):
-            parts.append(frame.to_ndarray()[0])
-            count += len(parts[-1])
-            if count > MAX_SECONDS * RATE:
-                raise UserError(f"{path}: longer than an hour; give a shorter sound")
+    for frame in decode(path, "mono", RATE):
+        parts.append(frame.to_ndarray()[0])
+        count += len(parts[-1])
+        if count > MAX_SECONDS * RATE:
+            raise UserError(f"{path}: longer than an hour; give a shorter sound")
     if not count:
         raise UserError(f"{path}: its sound is empty")
     return Sound(path, np.nan_to_num(np.concatenate(parts)))

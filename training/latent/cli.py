@@ -60,6 +60,8 @@ def default_out(run: str, end: str) -> Path:
     """Return the output that is named after a run, `RUN-END`, in the current folder, or the first
     of `RUN-END-2` … that does not exist; the extension of `end` comes last."""
     name = Path(run).resolve().name if os.sep in run else run
+    # `.` and `..`, perhaps with a checkpoint, would make a hidden file
+    name = re.sub(r"^\.\.?(?=@|$)", lambda found: Path(found[0]).resolve().name, name)
     path, last, number = Path(f"{name}-{end}"), Path(end), 2
     while path.exists() or path.is_symlink():
         path, number = Path(f"{name}-{last.stem}-{number}{last.suffix}"), number + 1
@@ -123,10 +125,19 @@ def float_in_range(option: str, least: float, most: float) -> Callable[[str], fl
 parse_psi = float_in_range("--truncation", -100, 100)
 
 
-def add_seed(made: argparse.ArgumentParser, what: str) -> None:
+def refuse_options(args: argparse.Namespace, reason: str, *options: str) -> None:
+    """Raise UserError, with the reason, if one of the options, whose default is None, False or
+    empty, is given."""
+    for option in options:
+        value = getattr(args, option)
+        if value not in (None, "") and value is not False:
+            raise UserError(f"--{option.replace('_', '-')}: {reason}")
+
+
+def add_seed(made: argparse.ArgumentParser, what: str, default: int | None = 0) -> None:
     """Add `--seed`, the random seed of `what`."""
     made.add_argument(
-        "--seed", type=int_in_range("--seed", 0, 2**63 - 1), default=0, metavar="N",
+        "--seed", type=int_in_range("--seed", 0, 2**63 - 1), default=default, metavar="N",
         help=f"random seed of {what} (default: 0)",
     )  # fmt: skip
 
@@ -136,10 +147,12 @@ def add_label(made: argparse.ArgumentParser) -> None:
     made.add_argument("--label", help="class to generate, by name or number (default: the first)")
 
 
-def add_background(made: argparse.ArgumentParser, what: str) -> None:
+def add_background(
+    made: argparse.ArgumentParser, what: str, default: str | None = "#ffffff"
+) -> None:
     """Add `--background`, a colour; `what` says what it does."""
     made.add_argument(
-        "--background", type=parse_background, default="#ffffff", metavar="COLOUR",
+        "--background", type=parse_background, default=default, metavar="COLOUR",
         help=f"{what}: #rrggbb (default: #ffffff)",
     )  # fmt: skip
 
@@ -231,7 +244,7 @@ def label_number(trained: TrainedGenerator, label: str | None) -> int:
         raise UserError(f"--label {label}: the generator of {trained.name} has no labels")
     if label in trained.labels:
         return trained.labels.index(label)
-    if label.isdecimal() and int(label) < trained.classes:
+    if label.isdecimal() and len(label) < 10 and int(label) < trained.classes:
         return int(label)
     raise UserError(
         f"--label {label}: unknown class; choose from {', '.join(trained.labels)}, or a number"

@@ -218,6 +218,10 @@ def _read(run: Run, described: dict[str, Any], which: str) -> dict[str, Any]:
     """Return the state in a checkpoint; of an exported folder only `average` and `seen`."""
     exported = run.folder / WEIGHTS
     if exported.exists():
+        if which != "newest":
+            raise UserError(
+                f"{run.folder}@{which}: an exported folder has no checkpoints; leave out @{which}"
+            )
         state = {"average": _exported(exported), "seen": int(described.get("seen", 0))}
         back = run.folder / WEIGHTS_BACK
         return state | ({"generator_back_average": _exported(back)} if back.exists() else {})

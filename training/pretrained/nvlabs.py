@@ -7,9 +7,11 @@ the architectures.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -17,6 +19,9 @@ from pipeline.contract import UserError
 from training.pretrained.pickles import PickledObject, read_pickle
 
 Weights = dict[str, Tensor]
+_MOST_CONTENTS = 100_000
+_LONGEST_NAME = 1000
+"""Limits, in characters for names, that are far above what a network needs."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +72,33 @@ def read_nvlabs_pickle(path: Path) -> NvlabsPickle:
     return NvlabsPickle(path, networks)
 
 
-def module_weights(record: PickledObject, prefix: str = "") -> Weights:
-    """Return the tensors of a pickled module and its submodules, named as in `state_dict`."""
-    found: Weights = {}
-    for kind in ("_parameters", "_buffers"):
-        for name, value in record.state.get(kind, {}).items():
-            if isinstance(value, Tensor):
-                found[prefix + name] = value
-    for name, module in record.state.get("_modules", {}).items():
-        if isinstance(module, PickledObject):
-            found |= module_weights(module, f"{prefix}{name}.")
-    return found
+def _contents(record: PickledObject) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters, buffers and modules inside of a pickled module by their dotted names.
+
+    Raises:
+        ValueError: there are more than a network has: a small pickle can contain one module in very
+            many places.
+    """
+    waiting, count = deque([("", record)]), 0
+    while waiting:
+        prefix, module = waiting.popleft()
+        for kind in ("_parameters", "_buffers", "_modules"):
+            for name, value in module.state.get(kind, {}).items():
+                count += 1
+                if count > _MOST_CONTENTS or len(prefix) + len(name) > _LONGEST_NAME:
+                    raise ValueError("too many or too deeply nested modules")
+                yield prefix + name, value
+                if kind == "_modules" and isinstance(value, PickledObject):
+                    waiting.append((f"{prefix}{name}.", value))
+
+
+def module_weights(record: PickledObject) -> Weights:
+    """Return the tensors of a pickled module and its submodules, named as in `state_dict`.
+
+    Raises:
+        ValueError: there are too many modules.
+    """
+    return {name: value for name, value in _contents(record) if isinstance(value, Tensor)}
 
 
 def submodule(record: PickledObject, *names: str) -> PickledObject:
@@ -91,8 +112,10 @@ def submodule(record: PickledObject, *names: str) -> PickledObject:
 
 
 def submodules(record: PickledObject) -> Iterator[PickledObject]:
-    """Return a pickled module and all modules inside of it."""
+    """Yield a pickled module and all modules inside of it.
+
+    Raises:
+        ValueError: there are too many.
+    """
     yield record
-    for module in record.state.get("_modules", {}).values():
-        if isinstance(module, PickledObject):
-            yield from submodules(module)
+    yield from (value for _, value in _contents(record) if isinstance(value, PickledObject))

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import torch
 
 from pipeline.contract import UserError, describe_os_error, open_regular
+from training.checkpoint import require_stored
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class AllowedCallable:
         return self._make(*given)
 
 
+_ARCHIVE = b"PK\x03\x04"
+"""The first bytes of a storage in the zip format of `torch.save`; PyTorch pickles the older one."""
 _MEMO_OPCODES = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
@@ -71,19 +74,14 @@ def _record(meta: dict[str, Any]) -> PickledObject:
 
 
 def _storage(data: bytes) -> Any:
+    if data.startswith(_ARCHIVE):
+        try:
+            require_stored(data)
+        except ValueError as error:
+            raise pickle.UnpicklingError(f"a storage: {error}") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged bytes, which are refused below or here
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
-def _tensor(
-    storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> Any:
-    whole = torch.empty(0, dtype=storage.dtype).set_(storage)
-    if math.prod(size) > whole.numel():
-        raise pickle.UnpicklingError("a tensor is larger than its storage")
-    # copied, because a storage may be shared, and may be larger than the tensor
-    return whole.as_strided(size, stride, offset).clone()
 
 
 def _parameter(data: torch.Tensor, *_: Any) -> torch.Tensor:
@@ -92,14 +90,13 @@ def _parameter(data: torch.Tensor, *_: Any) -> torch.Tensor:
 
 MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _record,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch.storage", "_load_from_bytes"): _storage,
     ("torch", "Size"): lambda values=(): tuple(values),
     ("builtins", "set"): lambda values=(): set(values),
     ("collections", "OrderedDict"): lambda pairs=(): dict(pairs),
 }
-"""The names that a pickle may call, and their replacements."""
+"""The names that a pickle may call besides that for tensors, and their replacements."""
 
 INERT = {
     ("numpy", "dtype"), ("numpy", "ndarray"), ("torch", "device"),
@@ -112,9 +109,28 @@ INERT = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that builds nothing but what is allowed above."""
+    """An unpickler that builds nothing but what is allowed above, and no more bytes of tensors
+    than its file has."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self._left = os.fstat(file.fileno()).st_size
+
+    def _tensor(
+        self, storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+    ) -> Any:
+        whole = torch.empty(0, dtype=storage.dtype).set_(storage)
+        if math.prod(size) > whole.numel():
+            raise pickle.UnpicklingError("a tensor is larger than its storage")
+        self._left -= math.prod(size) * whole.element_size()
+        if self._left < 0:
+            raise pickle.UnpicklingError("its tensors are larger than the file")
+        # copied, because a storage may be shared, and may be larger than the tensor
+        return whole.as_strided(size, stride, offset).clone()
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return AllowedCallable(self._tensor)
         if (module, name) in MAKERS:
             return AllowedCallable(MAKERS[module, name])
         if (module, name) in INERT:

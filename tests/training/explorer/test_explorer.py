@@ -103,6 +103,7 @@ def test_the_server_draws_what_pytorch_draws(
             assert ask(url + "draw", wrong)[0] == 400
         assert ask(url + "draw", b"\0" * 50_000)[0] == 400
         assert ask(url, Host="evil.example")[0] == 400
+        assert ask(url + "draw", body(ws, [0, 0]), Origin="https://evil.example")[0] == 403
         assert ask(url + "../config.json")[0] == 404
         assert ask(url)[0] == 200
         process.send_signal(signal.SIGINT)
@@ -149,6 +150,11 @@ def test_the_page(
         assert abs(on_canvas(browser, "#picture") - wanted[0]).max() <= 1
         assert abs(on_canvas(browser, ".tile canvas") - wanted[1]).max() <= 1
         assert browser.js("document.title") == "This shell does not exist"
+        browser.js("location.hash = '#n=7&psi=0.6'; 0")
+        browser.until("document.getElementById('label').value === '-1'")
+        browser.js("location.hash = '#n=7&psi=0.6&label=1'; 0")
+        browser.until("document.getElementById('label').value === '1'")
+        settle(browser)
 
         before = browser.js("document.querySelectorAll('.tile').length")
         browser.js("scrollTo(0, document.documentElement.scrollHeight)")
@@ -238,6 +244,7 @@ def test_mistakes_are_one_line(
             ([run, "--port", "70000"], "--port 70000"),
             ([run, "--port", port], f"--port {port}"),
             ([run, "--shards", str(tmp_path)], "neither a .tar nor shards.json"),
+            ([run, "--nearest", "off", "--shards", "x"], "--shards: --nearest off searches no"),
         ):
             assert main([*arguments, "--no-browser"]) == 2
             err = capsys.readouterr().err.splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from training import export, sample
 from training.exports import onnx_file
+from training.exports.folder import write_card
 from training.latent.cli import latents_and_labels
 from training.pretrained.inference import load_generator
 
@@ -77,7 +79,7 @@ def broken(whole: Any) -> Any:
 
 @pytest.mark.parametrize("kind", ["labelled", "stylegan2"])
 def test_the_folder_takes_the_runs_place(
-    kind: str, run_of: Callable[..., Path], tmp_path: Path
+    kind: str, run_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, out = run_of(kind), tmp_path / "given" / "shells"
     assert export.main([str(run), "--format", "safetensors", "--out", str(out)]) == 0
@@ -88,6 +90,11 @@ def test_the_folder_takes_the_runs_place(
         pictures.append(picture.read_bytes())
     assert pictures[0] == pictures[1]
     assert not list(out.glob("*.pt"))
+    assert sample.main([f"{out}@newest", "--out", str(tmp_path / "x.png")]) == 0
+    for which in ("best", "999"):
+        assert sample.main([f"{out}@{which}", "--out", str(tmp_path / "x.png")]) == 2
+        said = f"shells@{which}: an exported folder has no checkpoints; leave out @{which}\n"
+        assert capsys.readouterr().err.endswith(said)
     (out / "model.safetensors").write_bytes(b"torn")
     assert sample.main([str(out), "--out", str(tmp_path / "x.png")]) == 2
 
@@ -128,6 +135,22 @@ def test_the_card_carries_the_licences_on(
     assert "0` (of samples and clusters). Its card" in (tmp_path / "more/README.md").read_text()
 
 
+@pytest.mark.parametrize("latent", ["gaussian", "sphere", "uniform"])
+def test_the_code_of_the_card_draws_the_latents_of_the_run(
+    latent: str, run_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    trained = load_generator(str(run_of("labelled")), torch.device("cpu"))
+    write_card(replace(trained, latent=latent), tmp_path, {"generator.onnx": "a model"}, [])
+    lines = (tmp_path / "README.md").read_text().splitlines()
+    found: dict[str, Any] = {"np": np}
+    exec("\n".join(line for line in lines if line.startswith("z ")), found)
+    z = found["z"]
+    assert (z.shape, z.dtype) == ((4, 9), np.float32)
+    assert (abs(z).max() <= 1) == (latent == "uniform")
+    on_sphere = np.allclose(np.linalg.norm(z, axis=1), 3, atol=1e-5)
+    assert on_sphere == (latent == "sphere")
+
+
 def test_mistakes_are_one_line(
     run_of: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +162,13 @@ def test_mistakes_are_one_line(
         ([run, "--out", out, "--tolerance", "nan"], "--tolerance nan: must be a number"),
         (["nowhere", "--out", f"{run}/config.json"], "config.json/README.md: cannot be written"),
         (["nowhere", "--out", out], "no run there"),
+        ([run, "--format", "onnx", "--static"], "--format onnx: --static exports only the page"),
+        ([run, "--title", "Shells", "--out", out], "--title: only for --format page"),
+        ([run, "--runtime", "a.tgz", "--out", out], "--runtime: only for --format page"),
+        (
+            [run, "--format", "safetensors", "--tolerance", "1", "--out", out],
+            "--tolerance: only for --format onnx or page",
+        ),
     ):
         assert export.main(arguments) == 2
         err = capsys.readouterr().err

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from tests.helpers.hub_server import TOKEN, HubServer
 from training import export
 from training.exports import writing
-from training.exports.hub import card_licenses, card_overrides
+from training.exports.hub import SAMPLES, card_licenses, card_overrides
 
 # the package's own call of its HTTP library
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -118,7 +118,9 @@ def test_the_explorer_is_a_static_space(
     assert repo.sdk == "static"
     assert set(repo.files) == {str(path.relative_to(out)) for path in out.rglob("*")}
     assert {"index.html", "generator.json", "synthesis.onnx", "ort.wasm"} <= set(repo.files)
-    head = yaml.safe_load(repo.files["README.md"].decode().split("---\n")[1])
+    card = repo.files["README.md"].decode()
+    assert {name for name in repo.files if f"| `{name}` | " not in card} == {"README.md", SAMPLES}
+    head = yaml.safe_load(card.split("---\n")[1])
     assert (head["sdk"], head["app_file"], head["title"]) == (
         "static", "index.html", "Shells: all new"
     )  # fmt: skip

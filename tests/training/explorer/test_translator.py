@@ -99,6 +99,7 @@ def test_the_server_translates_in_both_directions(url: str, trained: TrainedGene
     for direction in DIRECTIONS:
         wanted = translate_images(trained.translator(direction), as_floats(pixels[None], CPU))[0]
         assert np.abs(decoded(found[direction]) - wanted).max() <= 1
+    assert ask(url + "translate", encoded(image), Origin="https://evil.example")[0] == 403
     # of any size and kind
     for odd in (
         encoded(picture((40, 30)), "GIF"),

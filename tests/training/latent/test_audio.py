@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import wave
 from pathlib import Path
@@ -18,6 +19,7 @@ from training.latent.audio import RATE, Sound, find_onsets, measure, read_sound
 from training.latent.drive import drive_frames, parse_drives
 from training.latent.sefa import Directions
 from training.latent.space import build_latent_space
+from training.latent.video import write_video
 from training.networks import ImageShape, build_generator
 from training.options.architectures import DcganGenerator
 
@@ -223,6 +225,21 @@ def test_wrong_sounds_and_drives_are_refused_in_one_line(
     assert said in err
     assert err.count("\n") == 1
     assert not Path("a.mp4").exists()
+
+
+@pytest.mark.parametrize("with_sound", [False, True])
+def test_a_full_disk_names_the_film(with_sound: bool, tmp_path: Path) -> None:
+    made = read_sound(write_wav(tmp_path / "a.wav", clicks())) if with_sound else None
+    film = np.random.default_rng(0).integers(0, 256, (48, 256, 256, 3), dtype=np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_video(tmp_path / "walk.mp4", film, 24, made)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(tmp_path / "walk.mp4")
+    assert not list(tmp_path.glob("*.mp4"))
 
 
 def test_sound_without_pyav_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

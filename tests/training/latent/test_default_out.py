@@ -32,9 +32,16 @@ def test_an_output_that_exists_is_left_alone(tmp_path: Path) -> None:
         ("a.b@best", "sample.png", "a.b@best-sample.png"),
         ("runs/a/", "walk.gif", "a-walk.gif"),
         ("a", "page", "a-page"),
+        (".", "sample.png", "inner-sample.png"),
+        ("..", "page", "outer-page"),
+        (".@best", "sample.png", "inner@best-sample.png"),
     ],
 )
-def test_it_is_named_after_the_run(run: str, end: str, name: str) -> None:
+def test_it_is_named_after_the_run(
+    run: str, end: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "outer" / "inner")
     assert default_out(run, end) == Path(name)
 
 

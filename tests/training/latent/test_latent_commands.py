@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.helpers.small_shards import SmallShards
 from tests.helpers.training_runs import fit_here
+from tests.helpers.untrained_runs import make_run
 from training import directions, explore, mix, nearest, project, sample, walk
 
 COMMANDS = {
@@ -32,6 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     condition = ("--generator.condition", "norm", "--discriminator.condition", "projection")
     with contextlib.chdir(folder):
         assert fit_here("tiny", shards, "--total-kimg", "0.04", *condition) == 0
+    make_run(folder / "runs" / "styled", "stylegan2")
     return folder
 
 
@@ -134,6 +136,14 @@ def test_nearest_and_project(
         ("sample", ["tiny", "--out", "x.tiff"], "--out x.tiff"),
         ("sample", ["tiny", "--out", "x.png", "--truncation", "much"], "--truncation much"),
         ("sample", ["tiny", "--out", "x.png", "--label", "snail"], "cone, whelk"),
+        ("sample", ["tiny", "--out", "x.png", "--label", "9" * 5000], "unknown class"),
+        ("sample", ["none", "--out", "x.png", "--numbers", "1", "--n", "1"], "--n: --numbers"),
+        ("sample", ["none", "--out", "x.png", "--numbers", "1", "--seed", "0"], "--seed: --num"),
+        ("walk", ["none", "--out", "x.png", "--fps", "3"], "--fps: only for a video"),
+        ("walk", ["none", "--out", "x.png", "--no-loop"], "--no-loop: only for a video"),
+        ("walk", ["none", "--out", "x.png", "--background", "#000000"], "--background: only for"),
+        ("walk", ["none", "--out", "x.gif", "--fps", "51"], "x.gif: a .gif has at most 50"),
+        ("mix", ["styled", "--out", "x.png", "--share", "0"], "has a mapping; use --layer"),
         ("walk", ["tiny", "--out", "x.txt"], "--out x.txt"),
         ("walk", ["tiny", "--out", "x.png", "--space", "w"], "has no mapping"),
         ("walk", ["tiny", "--out", "x.png", "--numbers", "3"], "at least two"),

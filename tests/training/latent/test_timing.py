@@ -176,7 +176,7 @@ def test_a_terminal_shows_the_progress(tmp_path: Path, monkeypatch: pytest.Monke
         (["--seconds", "0"], "--seconds 0: must be a number from 0.01 to 3600"),
         (["--seconds", "1,,1,1"], "--seconds : must be a number"),
         (["--seconds", "1", "--steps", "3"], "--steps: --seconds already sets"),
-        (["--seconds", "1", "--out", "a.png"], "--seconds: an image has no duration"),
+        (["--seconds", "1", "--out", "a.png"], "--seconds: only for a video; end --out in"),
         (["--seconds", "3600", "--numbers", "1-11"], "--seconds 3600: together over 10 hours"),
         (["--drive", "bass:1:2"], "--drive: only a sound drives a walk; give --audio FILE"),
         (["--directions", "a.json"], "--directions: only a sound drives a walk"),

@@ -68,6 +68,20 @@ def test_an_mp4_has_the_same_bytes_each_time(tmp_path: Path) -> None:
     assert len(written) == 1
 
 
+@pytest.mark.parametrize(("ending", "fps"), [("gif", 24), ("gif", 30), ("gif", 50), ("webp", 60)])
+def test_animations_have_the_given_rate(ending: str, fps: int, tmp_path: Path) -> None:
+    """A GIF counts hundredths of a second, so that its frames are not all shown equally long."""
+    film, path = np.concatenate([frames(1), frames(1)[::-1]] * 2), tmp_path / f"walk.{ending}"
+    write_video(path, film, fps)
+    total = 0
+    with Image.open(path) as image:
+        for number in range(image.n_frames):
+            image.seek(number)
+            image.load()
+            total += image.info["duration"]
+    assert total == pytest.approx(len(film) * 1000 / fps, abs=5 if ending == "gif" else 1)
+
+
 def test_mp4_without_pyav_is_refused_before_the_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +89,13 @@ def test_mp4_without_pyav_is_refused_before_the_work(
     assert walk.main(["none", "--out", "walk.mp4"]) == 2
     said = "error: walk.mp4: mp4 needs PyAV: pip install 'shellgan[video]'\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_gif_of_more_than_50_frames_per_second_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"walk\.gif: a \.gif has at most 50 frames per second, not"
+    ):
+        write_video(tmp_path / "walk.gif", frames(3), 51)
 
 
 def test_other_endings_are_refused(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._utils import _rebuild_tensor_v2
 
 from pipeline.contract import UserError, parse_config
 from tests.helpers.fake_nvlabs import write_pickle
@@ -18,7 +21,13 @@ from training.networks import ImageShape, build_discriminator, build_generator
 from training.options.architectures import StyleGan2Discriminator, StyleGan2Generator
 from training.pretrained.finetune import WeightMismatch, load_initial_weights
 from training.pretrained.inference import load_generator
-from training.pretrained.nvlabs import module_weights, read_nvlabs_pickle
+from training.pretrained.nvlabs import (
+    NvlabsPickle,
+    module_weights,
+    read_nvlabs_pickle,
+    submodules,
+)
+from training.pretrained.pickles import PickledObject
 from training.pretrained.published import describe
 from training.state import new_state
 
@@ -175,6 +184,42 @@ def test_hostile_bytes_inside_of_a_storage_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="refused"):
         read_nvlabs_pickle(path)
     assert not (tmp_path / "hit").exists()
+
+
+def test_a_compressed_storage_is_refused(tmp_path: Path) -> None:
+    """A storage of 1 MB in an archive of a few kB."""
+    whole, small = io.BytesIO(), io.BytesIO()
+    torch.save(torch.zeros(1 << 20, dtype=torch.uint8).untyped_storage(), whole)
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(small, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in source.namelist():
+            out.writestr(name, source.read(name))
+    path = tmp_path / "net.pkl"
+    storage = Hostile(torch.storage._load_from_bytes, small.getvalue())
+    path.write_bytes(pickle.dumps({"G_ema": storage}))
+    with pytest.raises(UserError, match=r"refused: a storage: its parts are larger than the file"):
+        read_nvlabs_pickle(path)
+
+
+def test_a_storage_of_many_tensors_is_refused(tmp_path: Path) -> None:
+    """Each tensor becomes a copy of its own."""
+    whole = torch.zeros(10_000).untyped_storage()
+    storage = torch.storage.TypedStorage(wrap_storage=whole, dtype=torch.float32, _internal=True)
+    views = [Hostile(_rebuild_tensor_v2, storage, 0, (10_000,), (1,), False, {}) for _ in range(9)]
+    path = tmp_path / "net.pkl"
+    path.write_bytes(pickle.dumps({"G_ema": views}))
+    with pytest.raises(UserError, match=r"refused: its tensors are larger than the file"):
+        read_nvlabs_pickle(path)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a" * 200,)], ids=["wide", "deep"])
+def test_a_module_in_very_many_places_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    module = PickledObject("Layer", {"_parameters": {"weight": torch.zeros(1)}})
+    for _ in range(20):
+        module = PickledObject("Layer", {"_modules": dict.fromkeys(names, module)})
+    with pytest.raises(UserError, match=r"net\.pkl: G is not a network"):
+        NvlabsPickle(tmp_path / "net.pkl", {"G": module}).weights("G")
+    with pytest.raises(ValueError, match="too many or too deeply nested"):
+        list(submodules(module))
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ function readAddress() {
   if (Number.isInteger(number) && number >= 0 && number < LIMIT) state.number = number;
   if (psi >= 0 && psi <= 1.2) state.psi = psi;
   else state.psi = facts.psi;
-  if (facts.labels[label]) state.label = label;
+  state.label = facts.labels[label] === undefined ? -1 : label;
 }
 
 try {
