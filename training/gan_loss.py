@@ -176,7 +176,8 @@ class GanLoss(LossTerms):
         twice: bool = False, separately: bool = False,
     ) -> Outputs:  # fmt: skip
         """Return the outputs for packed images, from one pass if that is equivalent and allowed."""
-        discriminator, options = self._critic, self._config.loss
+        discriminator = self._on_pixels if self.scheduled()[3] else self._critic
+        options = self._config.loss
         # a derivative with respect to one kind would cost both
         separately = separately or (twice and not (options.r1 and options.r2))
         # the autocast is around both, so that the weights are cast once
@@ -273,5 +274,5 @@ class GanLoss(LossTerms):
             outputs = self._real_and_fake(real, fake, pair, weights)
             return self._discriminator_loss(outputs, pair, latents)[0]
 
-        rate = options.lr or self._config.d_optimizer.lr
+        rate = options.lr or self._state.d_optimizer.param_groups[0]["lr"]
         return unroll(self._state.discriminator, loss, options.steps, rate)

@@ -99,7 +99,7 @@ class Loop:
                 seen, placement = self.state.seen, self._placement
                 with open_loader(self.source, self.config, seen, self.ranks, placement) as loader:
                     reason = self._take_steps(loader)
-                if self.state.is_finite():
+                if self.is_finite():
                     return reason
                 what = "the weights"
             except Diverged as error:
@@ -148,6 +148,10 @@ class Loop:
             early = sum(cadence.is_early() << bit for bit, cadence in enumerate(self.cadences))
         decided = self._decisions(wanted << count | early)
         return Action(decided >> count), [bool(decided >> bit & 1) for bit in range(count)]
+
+    def is_finite(self) -> bool:
+        """Return True if the states of all processes, which all ask, are finite."""
+        return not self.ranks.all_reduce_max(int(not self.state.is_finite()))
 
     @property
     def seconds(self) -> float:

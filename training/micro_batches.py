@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.contract import UserError
 from training.config import Config
 from training.data import Batch
 from training.loss_terms import Labels, Stats
@@ -58,11 +59,28 @@ class MicroBatch:
 
 class MicroBatcher:
     """Splits a batch into micro-batches of at most `micro_batch` images; latents are drawn from
-    `random`, which is seeded equally in all processes."""
+    `random`, which is seeded equally in all processes.
+
+    Raises:
+        UserError: the processes would take different numbers of micro-batches, or parts of a
+            sample.
+    """
 
     def __init__(
         self, config: Config, z_dim: int, device: torch.device, ranks: Distributed
     ) -> None:
+        processes, size = ranks.world_size, config.micro_batch or config.batch
+        least, most = config.batch // processes, -(-config.batch // processes)
+        packing = config.discriminator.packing
+        if packing > 1 and config.batch % (packing * processes):
+            raise UserError(
+                "batch: each process's part must be a multiple of discriminator.packing"
+            )
+        if -(-least // size) != -(-most // size):
+            raise UserError(
+                f"micro_batch: {size}: processes with {least} and {most} images of a batch would "
+                f"take different numbers of micro-batches; make batch a multiple of {processes}"
+            )
         self._config, self._z_dim, self._device, self._ranks = config, z_dim, device, ranks
         self._to_float = ToFloat(device, config.channels_last)
         self.random = torch.Generator(device=device)

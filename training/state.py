@@ -90,6 +90,15 @@ class State:
         """Return the further network of this name."""
         return self.further[name].network
 
+    def buffers(self) -> dict[str, Tensor]:
+        """Return what the trained networks keep besides weights, such as running statistics."""
+        return {
+            f"{name}.{key}": buffer
+            for name, network in (self.g_networks | self.d_networks).items()
+            for key, buffer in network.named_buffers()
+            if buffer.is_floating_point()
+        }
+
     def tensors(self) -> dict[str, Any]:
         """Return the state as nested dicts of tensors and numbers."""
         return {
@@ -106,13 +115,15 @@ class State:
         }
 
     def is_finite(self) -> bool:
-        """Return True if all weights and running statistics of the networks are finite."""
+        """Return True if all weights and running statistics of the networks, and the numbers of
+        techniques, are finite."""
         values = [
             tensor.detach()
             for network in self.networks.values()
             for tensor in (*network.parameters(), *network.buffers())
             if tensor.is_floating_point() and tensor.numel()
         ]
+        values += self.scalars.values()
         return bool(torch.nn.utils.get_total_norm(values).isfinite())
 
     def load(self, tensors: dict[str, Any]) -> None:

@@ -50,13 +50,8 @@ class Step:
     ) -> None:
         self.config, self.state, self.device, self.ranks = config, state, device, ranks
         self.g_options, self.d_options = optimizers(config)
-        packing = config.discriminator.packing
         if config.replay.size and ranks.world_size > 1:
             raise UserError("replay.size: past fakes are kept by one process only; set it to 0")
-        if packing > 1 and config.batch % (packing * ranks.world_size):
-            raise UserError(
-                "batch: each process's part must be a multiple of discriminator.packing"
-            )
         self._g_networks = list(state.g_networks.values())
         self._d_networks = list(state.d_networks.values())
         joined = [*self._g_networks, *self._d_networks] if config.sync_batch_norm else []
@@ -64,6 +59,9 @@ class Step:
             joined = [state.discriminator]
         for network in joined if ranks.world_size > 1 else []:
             convert_batch_norm(network, ranks.rank, ranks.world_size)
+        buffers = state.buffers()
+        self._statistics = list(buffers.values()) if config.precision == "fp16" else []
+        self._magnitudes = [one for name, one in buffers.items() if name.endswith(".magnitude_ema")]
         self.random = torch.Generator(device=device)
         self._split = MicroBatcher(config, state.generator.z_dim, device, ranks)
         self.loss = build_loss(config, state, device, ranks, self.random)
@@ -86,6 +84,7 @@ class Step:
         self._seed()
         with use_fir(config.fir):
             stats = self._train(batches)
+        self.ranks.all_reduce_mean(self._magnitudes)
         images = config.batch * len(batches)
         state.seen += images
         state.steps += 1
@@ -96,6 +95,13 @@ class Step:
 
     def _train(self, batches: list[Batch]) -> Stats:
         """Update all networks on the batches of a step."""
+        before = [one.clone() for one in self._statistics]
+        stats = self._update_networks(batches)
+        for one, old in zip(self._statistics, before, strict=True):  # of a skipped step: infinite
+            one.copy_(torch.where(one.isfinite(), one, old))
+        return stats
+
+    def _update_networks(self, batches: list[Batch]) -> Stats:
         config = self.config
         for network in (*self._g_networks, *self._d_networks):
             if not network.training:  # for each of their layers, that takes time
@@ -231,9 +237,7 @@ class Step:
             for penalty, new in self.loss.own_step_penalties(micro.real, micro.labels):
                 torch.autograd.backward(state.d_scaler.scale(penalty * micro.weight))
                 accumulate_stats(stats, new, micro.share)
-        if stats:
-            self._update_discriminator()
-        return stats
+        return self._taken(stats, self._update_discriminator(), state.d_scaler) if stats else stats
 
     def _train_generator(self, micro_batches: list[MicroBatch]) -> Stats:
         state = self.state
@@ -254,16 +258,22 @@ class Step:
         return stats | self._regularise_paths(micro_batches)
 
     def _step_stats(self, network: str, stats: Stats, norm: Tensor, scaler: GradScaler) -> Stats:
-        """Stats of one step. For a skipped step, only the skip is recorded: its other values are
-        infinite, and become 0 with a count of 0. Nothing waits for the device."""
-        stats = stats | {f"grad_{network}": norm}
+        """Stats of one step. Of a skipped one, only the skip is recorded."""
+        stats = self._taken(stats | {f"grad_{network}": norm}, norm, scaler)
         if not scaler.is_enabled():
             return stats
         name, skipped = f"skipped_{network}", step_was_skipped(norm, scaler)
         self.state.scalars[name] = self.state.scalars.get(name, torch.zeros_like(norm)) + skipped
+        return stats | {name: skipped}
+
+    def _taken(self, stats: Stats, norm: Tensor, scaler: GradScaler) -> Stats:
+        """Return the stats of an update with this gradient norm. Those of a skipped one are
+        infinite, and become 0 with a count of 0. Nothing waits for the device."""
+        if not scaler.is_enabled():
+            return stats
+        skipped = step_was_skipped(norm, scaler)
         self.counts |= dict.fromkeys(stats, 1 - skipped)
-        taken = {key: torch.where(skipped > 0, 0, value) for key, value in stats.items()}
-        return taken | {name: skipped}
+        return {key: torch.where(skipped > 0, 0, value) for key, value in stats.items()}
 
     def _update_generator(self) -> Tensor:
         state, options = self.state, self.g_options
@@ -293,6 +303,5 @@ class Step:
             found = {"path_length": lengths.detach().mean(), "path_penalty": penalty.detach()}
             accumulate_stats(stats, found, micro.share)
         self.ranks.all_reduce_sum([new])
-        old.copy_(new)
-        self._update_generator()
-        return stats
+        old.copy_(torch.where(new.isfinite(), new, old))
+        return self._taken(stats, self._update_generator(), state.g_scaler)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from training.seeds import derive
+from training.transparency import BLANK, has_alpha
 
 
 def draw_latents(
@@ -50,10 +51,13 @@ def add_noise(images: Tensor, scale: float, random: torch.Generator) -> Tensor:
 
 def blur_images(images: Tensor, width: float) -> Tensor:
     """Blur `images` (n, c, h, w) with weights 2^−(x / `width`)², x being the distance in pixels, up
-    to three widths (Karras et al. 2021, appendix F); outside of an image is mid-gray (0)."""
+    to three widths (Karras et al. 2021, appendix F); outside of an image is mid-gray (0), or
+    transparent (-1)."""
     reach = int(3 * width)
     if not reach:
         return images
+    outside = BLANK if has_alpha(images) else 0.0
+    images = images - outside
     with torch.autocast(images.device.type, enabled=False):
         steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
         row = torch.exp2(-(steps / width).square())
@@ -63,7 +67,7 @@ def blur_images(images: Tensor, width: float) -> Tensor:
             around = kernel.shape[2] // 2, kernel.shape[3] // 2
             weight = kernel.expand(channels, -1, -1, -1)
             images = conv2d(images, weight, padding=around, groups=channels)
-    return images
+    return images + outside
 
 
 def pack(images: Tensor, size: int) -> Tensor:
@@ -135,19 +139,21 @@ def replay(
 ) -> tuple[Tensor, Tensor]:
     """Replace a `share` of `fake` (n, c, h, w), `labels` (n,) by earlier ones (Shrivastava 2017).
 
-    `memory` keeps `size` fakes as float16 between calls and contains all state of the replay. It is
-    filled first; from then on, a random `share` of each batch is swapped with random entries. If
-    that is not a whole number, one of its neighbours is drawn, so that the mean is exact.
+    `memory` keeps `size` fakes as float16 between calls and contains all state of the replay; what
+    overflowed is kept as 0. It is filled first; from then on, a random `share` of each batch is
+    swapped with random entries. If that is not a whole number, one of its neighbours is drawn, so
+    that the mean is exact.
     """
     if IMAGES not in memory:
         device = fake.device
         memory[IMAGES] = torch.zeros(size, *fake.shape[1:], dtype=torch.float16, device=device)
         memory[LABELS] = torch.zeros(size, dtype=labels.dtype, device=device)
         memory[FILLED] = torch.zeros((), dtype=torch.int64)
+    kept = fake.to(torch.float16).nan_to_num(0.0, 0.0, 0.0)
     filled = int(memory[FILLED])
     if filled < size:
         last = min(size, filled + len(fake))
-        memory[IMAGES][filled:last] = fake[: last - filled].to(torch.float16)
+        memory[IMAGES][filled:last] = kept[: last - filled]
         memory[LABELS][filled:last] = labels[: last - filled]
         memory[FILLED] = torch.tensor(last)
         return fake, labels
@@ -160,7 +166,7 @@ def replay(
     mixed, mixed_labels = fake.clone(), labels.clone()
     mixed[here] = memory[IMAGES][there].to(fake.dtype)
     mixed_labels[here] = memory[LABELS][there]
-    memory[IMAGES][there] = fake[here].to(torch.float16)
+    memory[IMAGES][there] = kept[here]
     memory[LABELS][there] = labels[here]
     return mixed, mixed_labels
 

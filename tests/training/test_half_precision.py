@@ -82,6 +82,20 @@ def test_a_step_that_overflows_is_left_out_and_counted() -> None:
     assert not all(map(torch.equal, before, state.discriminator.parameters()))
 
 
+def test_a_skipped_step_leaves_running_statistics_as_they_were() -> None:
+    config = resolve("dcgan64", TINY | {"precision": "fp16", "generator.norm": "batch"})
+    state = new_state(config, ImageShape(16, 16, 3), torch.device("cpu"))
+    step = Step(config, state, torch.device("cpu"))
+    hook = state.generator.register_forward_pre_hook(lambda _, given: (given[0] * 1e9, *given[1:]))
+    batch = Batch(torch.zeros(8, 3, 16, 16, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
+    before = {name: one.clone() for name, one in state.buffers().items()}
+    assert step([batch])["skipped_g"] == 1
+    assert all(torch.equal(one, before[name]) for name, one in state.buffers().items())
+    hook.remove()
+    assert step([batch])["skipped_g"] == 0
+    assert not any(torch.equal(one, before[name]) for name, one in state.buffers().items())
+
+
 def test_a_scale_that_fell_to_nothing_is_divergence() -> None:
     infinite = torch.tensor(float("inf"))
     scaler = torch.amp.GradScaler("cpu", init_scale=1.0)

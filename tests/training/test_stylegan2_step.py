@@ -48,6 +48,29 @@ def trained(config: Config, steps: int) -> tuple[Step, list[dict[str, Tensor]]]:
     return step, facts
 
 
+def test_penalties_that_overflow_are_left_out() -> None:
+    config = configuration(precision="fp16", loss={"path_interval": 1})
+    state = new_state(config, SHAPE, CPU)
+    state.d_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    state.g_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    step = Step(config, state, CPU)
+    images = torch.full((8, 3, 16, 16), 9, dtype=torch.uint8)
+    stats = step([Batch(images, torch.zeros(8, dtype=torch.int64))])
+    for name in ("r1", "path_length", "path_penalty"):
+        assert stats[name] == step.counts[name] == 0
+    assert state.scalars["path_mean"] > 0
+
+
+def test_the_mean_path_length_stays_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    def infinite(*given: Any) -> Tensor:
+        return path_lengths(*given) * float("inf")
+
+    monkeypatch.setattr("training.step.path_lengths", infinite)
+    step, _ = trained(configuration(precision="fp16"), 1)
+    assert step.state.scalars["path_mean"] == 0
+    assert step.state.is_finite()
+
+
 def test_path_lengths_are_the_jacobians() -> None:
     """‖Jᵀy‖ with the whole Jacobian of a generator in float64."""
     torch.manual_seed(0)

@@ -169,6 +169,8 @@ def test_blur_is_a_normalised_gaussian_along_both_axes() -> None:
         wanted = correlate1d(wanted, row / row.sum(), axis, mode="constant")
     np.testing.assert_allclose(blur_images(images, 1.5).numpy(), wanted, atol=1e-12)
     assert blur_images(images, 0.3) is images
+    transparent = torch.full((1, 4, 8, 8), -1.0)
+    assert torch.equal(blur_images(transparent, 1.5), transparent)
 
 
 @pytest.mark.parametrize("start", ["", "runs/other"])
@@ -255,6 +257,15 @@ def test_replay_fills_then_exchanges() -> None:
         assert torch.equal(mixed[:, 0, 0, 0].long(), mixed_labels)  # images with their labels
 
 
+def test_replay_keeps_no_overflow() -> None:
+    memory: dict[str, Tensor] = {}
+    fake = torch.tensor([1e9, float("nan"), -float("inf"), 0.5])[:, None, None, None]
+    for _ in range(3):
+        mixed, _ = replay(memory, 4, 0.5, fake, torch.arange(4), rng())
+        assert memory["images"].isfinite().all()
+        assert not mixed.isfinite().all()
+
+
 def test_replay_of_single_images_is_the_image_buffer_of_cyclegan() -> None:
     """Half of the images come back later (Zhu 2017, section 4), each stored one equally likely."""
     memory: dict[str, Tensor] = {}
@@ -314,6 +325,7 @@ def test_several_processes_refuse_what_they_cannot_share() -> None:
     for options, said in (
         ({"replay": {"size": 16}}, "replay.size"),
         ({"batch": 8, "discriminator": {"packing": 8}}, "discriminator.packing"),
+        ({"batch": 7, "micro_batch": 3}, "micro_batch: 3: processes with 3 and 4 images"),
     ):
         world = World({})
         config = parse_config(Config, options, "test")

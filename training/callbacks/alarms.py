@@ -19,6 +19,8 @@ class AlarmsCallback(Callback):
         if not self.loop.log.row:
             return
         rows = self.loop.history.rows
+        # a rollback drops rows, and with them the alarms of those
+        self._last = {kind: row for kind, row in self._last.items() if row <= len(rows)}
         for alarm in alarms(rows[-200:], self.loop.config):
             if len(rows) - self._last.get(alarm.kind, -_QUIET_ROWS) >= _QUIET_ROWS:
                 self._last[alarm.kind] = len(rows)

@@ -55,7 +55,7 @@ class CheckpointsCallback(Callback):
             Diverged: the weights are not finite; nothing was saved.
         """
         with self._cadence.timed():
-            if not self.loop.state.is_finite():
+            if not self.loop.is_finite():
                 raise Diverged("the weights")
             self.save()
 
@@ -77,7 +77,8 @@ class CheckpointsCallback(Callback):
         self._taken_at, self._taken_seen = time.monotonic(), loop.state.seen
 
     def save_at_once(self) -> None:
-        """Save what was learned after an error, on the main process, and wait for it."""
+        """Save what was learned after an error, on the main process, and wait for it. After one in
+        the middle of a step, that includes updates which the resumed run repeats."""
         loop = self.loop
         while loop.writer.has_jobs:
             with suppress(Exception):  # perhaps the one that ends the run

@@ -56,6 +56,12 @@ class Distributed:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def all_reduce_mean(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over all processes, in one message."""
+        self.all_reduce_sum(tensors)
+        for tensor in tensors if self.world_size > 1 else ():
+            tensor.div_(self.world_size)
+
     def all_reduce_max(self, value: int) -> int:
         """Return the largest value over all processes."""
         if self.world_size == 1:

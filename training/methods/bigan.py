@@ -44,7 +44,10 @@ class BiganLoss(GanLoss):
     ) -> LossAndStats:
         """Return the loss of generator and encoder; see `GanLoss.generator`."""
         encoded = self.encode(real)
-        outputs = self._real_and_fake(real, fake, (encoded, latents))
+        # a joint norm is not trained here, so it needs no pass with both
+        outputs = self._real_and_fake(
+            real, fake, (encoded, latents), separately=self._critic.joint_batch
+        )
         on_real, on_fake = (one.logits.float() for one in outputs)
         stats = {"loss_g": self._adversarial.g(on_real, on_fake)}
         if not self._adversarial.needs_real:

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy, mse_loss, softplus
 from training.gan_loss import GanLoss
 from training.loss_terms import Labels, LossAndStats
 from training.losses import labelled_loss
+from training.networks.base import mean_per_sample
 from training.techniques import Target
 
 
@@ -72,7 +73,7 @@ class TripleGanLoss(GanLoss):
         with torch.no_grad():
             on_named = self._forward(real, named).logits.float()
         chance = logits.softmax(dim=1).gather(1, named[:, None])[:, 0]
-        game = -(chance * softplus(on_named)).mean()
+        game = -(chance * mean_per_sample(softplus(on_named))).mean()
         known = labelled_loss(logits, labels[0])
         pseudo = cross_entropy(self.classify(fake.detach()), labels[1])
         loss = (1 - options.alpha) * adversarial + options.alpha * game
@@ -97,7 +98,7 @@ class TripleGanLoss(GanLoss):
     def _compare(self, real: Tensor, fake: Tensor, on_real: Target, on_fake: Target) -> Tensor:
         """See `GanLoss._compare`: cross-entropy, with weights for real images."""
         weights = self._positives
-        on_reals: Tensor = weights * (softplus(real) - on_real * real)
+        on_reals = weights * mean_per_sample(softplus(real) - on_real * real)
         on_fakes: Tensor = softplus(fake) - on_fake * fake
         share = 1 - float(self._options.alpha)
         return on_reals.sum() / weights.sum().clamp_min(1) + share * on_fakes.mean()

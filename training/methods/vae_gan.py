@@ -13,7 +13,7 @@ from training.loss_terms import Labels, LossAndStats
 from training.losses.adversarial import cross_entropy
 from training.losses.variational import half_squared_distance, kl_divergence, scale_gradient
 from training.networks.encoder import Posterior
-from training.techniques import draw_targets
+from training.techniques import draw_targets, for_each_logit
 
 
 class VaeGanLoss(GanLoss):
@@ -50,7 +50,7 @@ class VaeGanLoss(GanLoss):
         target = draw_targets(
             config.label_real, config.label_fake, config.label_flip, len(logits), self._random
         )[1]
-        loss = cross_entropy(logits, target)
+        loss = cross_entropy(logits, for_each_logit(target, logits))
         yield loss, {"loss_d_rebuilt": loss.detach()}
 
     def generator(

@@ -26,6 +26,7 @@ from training.networks.patchgan import patchgan_discriminator
 from training.networks.projected import projected_discriminator
 from training.networks.r3gan import r3gan_discriminator, r3gan_generator
 from training.networks.resnet import resnet_discriminator, resnet_generator
+from training.networks.sizes import name_section
 from training.networks.stylegan2 import stylegan2_discriminator, stylegan2_generator
 from training.networks.stylegan3 import stylegan3_generator
 from training.networks.translator import translator_generator
@@ -73,7 +74,8 @@ def build_generator(options: Any, shape: ImageShape) -> Generator:
     Raises:
         UserError: the options do not fit the images.
     """
-    return GENERATORS[options.name](options, shape)
+    with name_section("generator", options):
+        return GENERATORS[options.name](options, shape)
 
 
 def build_discriminator(options: Any, shape: ImageShape, codes: int = 0) -> Discriminator:
@@ -83,4 +85,5 @@ def build_discriminator(options: Any, shape: ImageShape, codes: int = 0) -> Disc
     Raises:
         UserError: the options do not fit the images.
     """
-    return DISCRIMINATORS[options.name](options, shape, codes)
+    with name_section("discriminator", options):
+        return DISCRIMINATORS[options.name](options, shape, codes)

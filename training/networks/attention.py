@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from pipeline.contract import UserError
+
 
 class SelfAttention(nn.Module):
     """x + γ·o(x) with γ learned from 0: every position attends to all others.
@@ -32,3 +34,16 @@ class SelfAttention(nn.Module):
         seen = (value @ weights.transpose(1, 2)).view(count, -1, height, width)
         attended: Tensor = maps + self.gamma.to(maps.dtype) * self.out(seen)
         return attended
+
+
+def require_attention(key: str, height: int, network: nn.Module) -> None:
+    """Raise UserError if the network has no attention at a `height` above 0, the value of `key`.
+
+    A DCGAN generator has none after its smallest maps. It is built all the same, so that weights
+    trained with that value still load.
+    """
+    if height and not any(isinstance(layer, SelfAttention) for layer in network.modules()):
+        raise UserError(
+            f"{key}: {height}: there is no attention after the smallest maps; choose "
+            f"{2 * height}, {4 * height}, …, or 0 for none"
+        )

@@ -28,7 +28,7 @@ class DiscriminatorOutput(NamedTuple):
     @property
     def mean_logit(self) -> Tensor:
         """The mean logit of each sample, (n,). Penalties limit its gradient."""
-        return self.logits if self.logits.ndim == 1 else self.logits.mean(dim=1)
+        return mean_per_sample(self.logits)
 
 
 class Generator(nn.Module):
@@ -81,6 +81,11 @@ class Discriminator(nn.Module):
         """Return the distance between the images and their reconstructions from the maps of an
         output, a scalar to minimise; only for outputs with `decoder_inputs`."""
         raise NotImplementedError
+
+
+def mean_per_sample(values: Tensor) -> Tensor:
+    """Return the mean of each sample's values, one per logit: (n,) or (n, k) → (n,)."""
+    return values if values.ndim == 1 else values.mean(dim=1)
 
 
 def interleave(first: Tensor, second: Tensor) -> Tensor:

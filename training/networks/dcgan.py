@@ -46,7 +46,8 @@ class DcganG(Generator):
         hidden = steps + (options.last == "conv3")
         *maps, deepest = widths(options, hidden)
         heights = [shape.height >> step for step in range(steps, steps - hidden, -1)]
-        attention = attention_at(options, heights)
+        # there is no layer after the smallest maps: see `require_attention`
+        attention = 0 if options.attention == heights[0] else attention_at(options, heights[1:])
         start = (shape.height >> steps, shape.width >> steps)
         bias = options.norm == "none"
         first = nn.ConvTranspose2d(self.entry.size, deepest, start, bias=bias)

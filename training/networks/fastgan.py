@@ -174,7 +174,7 @@ class FastganD(Discriminator):
             {str(n): SkipLayerExcitation(maps[n - 3], maps[n]) for n in range(3, steps + 1)}
         )
         self.head = PatchHead(options, shape, maps[-1], size, codes)
-        self.reconstruction = options.reconstruction
+        self.reconstruction, self.channels = options.reconstruction, shape.channels
         self.decoders = nn.ModuleDict()
         if options.reconstruction != "none":
             channels = shape.channels * options.packing
@@ -210,7 +210,9 @@ class FastganD(Discriminator):
         wanted = adaptive_avg_pool2d(images.detach().float(), (decoded.shape[2], decoded.shape[3]))
         if self.reconstruction == "l1":
             return l1_loss(decoded.float(), wanted)
-        return perceptual_distance(decoded, wanted)
+        side = decoded.shape[2:]
+        single = (one.reshape(-1, self.channels, *side) for one in (decoded, wanted))
+        return perceptual_distance(*single)
 
 
 def fastgan_generator(options: FastganGenerator, shape: ImageShape) -> Generator:

@@ -17,6 +17,7 @@ from training.networks import build_discriminator, build_generator
 from training.networks.base import Discriminator, Generator
 from training.networks.encoder import Classifier, Encoder
 from training.networks.pairs import PairHead, feature_count
+from training.networks.sizes import name_section
 
 if TYPE_CHECKING:
     from training.config import Config
@@ -46,7 +47,7 @@ def _none(_config: Config, _shape: ImageShape, _g: Generator, _d: Discriminator)
 
 def _bigan(config: Config, shape: ImageShape, g: Generator, d: Discriminator) -> Networks:
     options = config.method
-    encoder = Encoder(options.encoder, shape, g.z_dim, options.stochastic)  # type: ignore[union-attr]
+    encoder = _encoder(config, shape, g, options.stochastic)  # type: ignore[union-attr]
     head = PairHead(feature_count(d, shape), g.z_dim, options.pair_widths)  # type: ignore[union-attr]
     return {
         "encoder": FurtherNetwork(encoder, "generator", is_averaged=True),
@@ -55,12 +56,20 @@ def _bigan(config: Config, shape: ImageShape, g: Generator, d: Discriminator) ->
 
 
 def _vae_gan(config: Config, shape: ImageShape, g: Generator, _d: Discriminator) -> Networks:
-    encoder = Encoder(config.method.encoder, shape, g.z_dim, stochastic=True)  # type: ignore[union-attr]
+    encoder = _encoder(config, shape, g, stochastic=True)
     return {"encoder": FurtherNetwork(encoder, "generator", is_averaged=True)}
 
 
+def _encoder(config: Config, shape: ImageShape, g: Generator, stochastic: bool) -> Encoder:
+    options = config.method.encoder  # type: ignore[union-attr]
+    with name_section("method.encoder", options):
+        return Encoder(options, shape, g.z_dim, stochastic)
+
+
 def _triple_gan(config: Config, shape: ImageShape, _g: Generator, _d: Discriminator) -> Networks:
-    classifier = Classifier(config.method.classifier, shape)  # type: ignore[union-attr]
+    options = config.method.classifier  # type: ignore[union-attr]
+    with name_section("method.classifier", options):
+        classifier = Classifier(options, shape)
     return {"classifier": FurtherNetwork(classifier, "generator", is_averaged=True)}
 
 
@@ -88,7 +97,11 @@ def has_further_networks(config: Config) -> bool:
 def build_further(
     config: Config, shape: ImageShape, generator: Generator, discriminator: Discriminator
 ) -> Networks:
-    """Build the networks that the method of `config` needs beside these two, with new weights."""
+    """Build the networks that the method of `config` needs beside these two, with new weights.
+
+    Raises:
+        UserError: the options do not fit the images.
+    """
     return FURTHER_NETWORKS[config.method.name](config, shape, generator, discriminator)
 
 

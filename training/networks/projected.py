@@ -18,7 +18,7 @@ from torch.nn.functional import conv2d, interpolate
 from pipeline.contract import UserError
 from training.extractor import MIN_SIDE, STAGE_CHANNELS
 from training.image_shape import ImageShape
-from training.networks.base import Discriminator, DiscriminatorOutput
+from training.networks.base import Discriminator, DiscriminatorOutput, interleave
 from training.networks.conditioning import require_labels
 from training.networks.dcgan import DcganD
 from training.networks.frozen import frozen_features, frozen_weights_digest
@@ -196,10 +196,23 @@ class ProjectedD(Discriminator):
         ]
         logits = torch.cat([logits for logits, _ in outputs], dim=1)
         if self.pixels is not None:
-            on_pixels = self.pixels(images, labels).logits[:, None]
+            on_pixels = self._pixel_logits(self.pixels, images, labels)[:, None]
             logits = torch.cat([logits, on_pixels.expand(-1, self.pixel_logits)], dim=1)
         features = torch.cat([last.mean(dim=(2, 3)) for _, last in outputs], dim=1)
         return DiscriminatorOutput(logits, features, frozen=frozen)
+
+    def _pixel_logits(self, pixels: Discriminator, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the logits (n,) of the pixel discriminator. A group of its minibatch standard
+        deviation must not have both real and fake images, which are interleaved while a joint norm
+        is trained."""
+        is_interleaved = (
+            self.joint_batch and self.training and next(pixels.parameters()).requires_grad
+        )
+        if is_interleaved and len(images) % (2 * _GROUP):
+            rows = (slice(start, None, 2) for start in (0, 1))
+            return interleave(*(pixels(images[some], labels[some]).logits for some in rows))
+        logits: Tensor = pixels(images, labels).logits
+        return logits
 
 
 def _pixel_discriminator(options: ProjectedDiscriminator, shape: ImageShape) -> DcganD:

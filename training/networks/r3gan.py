@@ -108,14 +108,17 @@ def stage_sizes(options: R3ganStageOptions, count: int) -> list[tuple[int, int, 
         if channels % groups:
             raise UserError(
                 f"cardinality: {groups} groups do not divide {channels} channels (width times "
-                "expansion)"
+                "expansion); choose a divisor"
             )
     return list(zip(lists[0], cardinality, lists[1], strict=True))
 
 
 def _spread(name: str, values: Sequence[int], count: int) -> Sequence[int]:
     if len(values) not in (1, count):
-        raise UserError(f"{name}: {len(values)} stages given, this resolution has {count}")
+        raise UserError(
+            f"{name}: {len(values)} stages given, this resolution has {count}; give one number, "
+            f"or {count}"
+        )
     return list(values) * (count if len(values) == 1 else 1)
 
 

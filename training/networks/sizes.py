@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pipeline.contract import UserError
 from training.image_shape import ImageShape
 from training.options.base import ConvWidthOptions
@@ -42,7 +45,8 @@ def widths(options: ConvWidthOptions, count: int) -> list[int]:
     multipliers = options.multipliers or tuple(2**layer for layer in range(count))
     if len(multipliers) != count:
         raise UserError(
-            f"multipliers: {len(multipliers)} layers given, this resolution has {count}"
+            f"multipliers: {len(multipliers)} layers given, this resolution has {count}; give "
+            f"{count} numbers, or none for 1, 2, 4, 8, …"
         )
     maps = [options.width * multiplier for multiplier in multipliers]
     return [min(options.max_width, size) if options.max_width else size for size in maps]
@@ -52,11 +56,23 @@ def attention_at(options: ConvWidthOptions, heights: list[int]) -> int:
     """Return the height of the maps followed by self-attention (0: none).
 
     Raises:
-        UserError: no hidden layer has maps of the configured height.
+        UserError: the configured height is not one of `heights`.
     """
     if options.attention and options.attention not in heights:
         raise UserError(
             f"attention: no maps are {options.attention} px high; choose from "
-            f"{', '.join(map(str, sorted(heights)))}"
+            f"{', '.join(map(str, [0, *sorted(heights)]))} (0: no attention)"
         )
     return options.attention
+
+
+@contextmanager
+def name_section(section: str, options: object) -> Iterator[None]:
+    """Put `section` before the key in the message of a UserError, if it is a key of `options`: a
+    layer does not know whose options it has."""
+    try:
+        yield
+    except UserError as error:
+        if hasattr(options, str(error).split(":")[0]):
+            raise UserError(f"{section}.{error}") from None
+        raise

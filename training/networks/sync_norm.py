@@ -47,7 +47,7 @@ class CrossProcessBatchNorm(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         shape = (1, -1, *[1] * (values.ndim - 2))
-        fresh = self.training and (self.weight.requires_grad or not self.learning)
+        fresh = self.training and (not self.learning or self.weight.requires_grad)
         mean, variance = self._moments(values) if fresh else self._remembered()
         gain = (variance + self.eps).rsqrt()
         if self.weight is not None:

@@ -183,8 +183,10 @@ class AutoencoderDiscriminator(ConvWidthOptions, UnsupportedDiscriminatorOptions
 
     The encoder has the layers of DCGAN's discriminator, and `code` outputs; the decoder those of
     its generator, with doublings by `upsample`. `norm` is that of the hidden layers of both.
-    `distance` is the mean absolute (`l1`) or squared (`l2`) difference of an image and its
-    reconstruction. `init` draws the first weights, with the names of the generator's.
+    `attention` adds a self-attention layer to both after the maps of that height (Zhang 2019; 0:
+    none), after the smallest maps to the encoder alone. `distance` is the mean absolute (`l1`) or
+    squared (`l2`) difference of an image and its reconstruction. `init` draws the first weights,
+    with the names of the generator's.
     """
 
     name: Literal["autoencoder"] = "autoencoder"

@@ -9,13 +9,15 @@ from training.config import Config
 from training.options.algorithm import LossOptions
 from training.options.architectures import (
     AutoencoderDiscriminator,
-    code_count,
+    MlpGenerator,
     is_semi_supervised,
 )
 from training.options.base import VectorOptions
 from training.options.efficient import ProjectedDiscriminator
 from training.options.losses import LOSS_PROPERTIES, names_with
 
+_TWO_POSITIONS = 64
+"""The side in pixels from which maps at stride 32 have more than one position."""
 _PENALTIES = ("gp", "dragan", "r1", "r2")
 
 
@@ -43,13 +45,52 @@ def loss_kind_conflicts(config: Config) -> Iterator[str]:
     yield from _energies(config)
     if loss.feature_spread and not isinstance(config.discriminator, ProjectedDiscriminator):
         yield 'loss.feature_spread: has an effect only with discriminator.name "projected"'
-    compares = [name for name in ("pulling_away", "feature_spread") if getattr(loss, name)]
-    if (kind.vector or compares) and 1 in (config.micro_batch, config.batch):
-        what = f"the {loss.name} loss" if kind.vector else f"loss.{compares[0]}"
-        if config.batch == 1:
-            yield f"batch: {what} compares the samples of a batch; set at least 2"
-        else:
-            yield f"micro_batch: {what} compares the samples of a micro-batch; set at least 2, or 0"
+
+
+def smallest_pass(config: Config, world_size: int = 1) -> int:
+    """Return the smallest number of images that pass the networks together: those of the last
+    micro-batch of one of `world_size` processes, which share a batch."""
+    size = config.micro_batch or config.batch
+    parts = config.batch // world_size, -(-config.batch // world_size)
+    return min(part % size or size for part in parts)
+
+
+def small_pass_conflicts(config: Config, world_size: int = 1) -> Iterator[str]:
+    """Check that at least two samples pass the networks together if they are compared."""
+    loss, packing = config.loss, config.discriminator.packing
+    needs = [
+        (f"loss.{name} compares", 2 * packing)
+        for name in ("pulling_away", "feature_spread")
+        if getattr(loss, name)
+    ]
+    if LOSS_PROPERTIES[loss.name].vector:
+        needs.append((f"the {loss.name} loss compares", 2 * packing))
+    is_split = world_size == 1 or not config.sync_batch_norm
+    if is_split and (key := _norm_of_single_values(config)):
+        needs.append((f'{key} "batch" normalises', 2))
+    found = smallest_pass(config, world_size)
+    for what, least in needs:
+        if config.batch // world_size < least:
+            yield (
+                f"batch: {what} the samples of each process; set at least {least * world_size} "
+                f"({least} per process)"
+            )
+        if found < least:
+            yield (
+                f"micro_batch: {what} samples that pass the networks together, at least {least} "
+                f"images, but the smallest micro-batch has {found}; set another number, or 0"
+            )
+
+
+def _norm_of_single_values(config: Config) -> str:
+    """Return the key of a batch norm that has one value per channel and sample; empty: none."""
+    generator, discriminator = config.generator, config.discriminator
+    if isinstance(generator, MlpGenerator) and generator.norm == "batch":
+        return "generator.norm"
+    if isinstance(discriminator, ProjectedDiscriminator) and discriminator.norm == "batch":
+        side = discriminator.size or config.resolution
+        return "discriminator.norm" if 0 < side < _TWO_POSITIONS else ""
+    return ""
 
 
 def projected_conflicts(config: Config, discriminator: ProjectedDiscriminator) -> Iterator[str]:
@@ -78,6 +119,11 @@ def projected_conflicts(config: Config, discriminator: ProjectedDiscriminator) -
                 f"discriminator.pixel_spectral: {config.loss.name} needs bounded gradients of the "
                 "pixel discriminator; set it to true, or loss.r1"
             )
+    if joint and config.unroll.steps:
+        yield (
+            'unroll.steps: not supported with discriminator.norm "joint", which works differently '
+            "in the step of each network"
+        )
     if joint and config.compile:
         yield (
             'compile: not supported with discriminator.norm "joint", which works differently '
@@ -135,11 +181,6 @@ def _energies(config: Config) -> Iterator[str]:
         yield (
             f"loss.{name}: limits the gradient of a logit, but the output of an autoencoder is "
             "its error, which the loss bounds itself; set it to 0"
-        )
-    if code_count(config.generator):
-        yield (
-            "generator.categorical, generator.continuous: not supported by the autoencoder "
-            "discriminator"
         )
     if config.augment.ada and config.augment.p == "adaptive":
         yield (

@@ -14,6 +14,7 @@ from training.options.methods import (
     TripleGanMethod,
     VaeGanMethod,
 )
+from training.options.styled import StyledGeneratorOptions
 from training.options.translation import PatchganDiscriminator, TranslatorGenerator
 
 INVERTIBLE = frozenset(
@@ -61,6 +62,7 @@ def _pairs(config: Config, key: str) -> Iterator[str]:
             f"discriminator.condition: with {key} the discriminator compares images with latents; "
             "labels, discriminator.classifier and InfoGAN codes are not supported"
         )
+    yield from _mixed_styles(config, key)
     if config.replay.size:
         yield f"replay.size: not supported with {key}: earlier images have other latents"
     if loss.name not in INVERTIBLE:
@@ -76,6 +78,16 @@ def _pairs(config: Config, key: str) -> Iterator[str]:
     for name in ("feature_matching", "pulling_away", "feature_spread"):
         if getattr(loss, name):
             yield f"loss.{name}: not supported with {key}"
+
+
+def _mixed_styles(config: Config, key: str) -> Iterator[str]:
+    """Check that an image follows from one latent, which an encoder shall find."""
+    generator = config.generator
+    if isinstance(generator, StyledGeneratorOptions) and generator.style_mixing_prob:
+        yield (
+            f"generator.style_mixing_prob: with {key} each image must follow from its own latent; "
+            "set it to 0"
+        )
 
 
 def _one_set(config: Config, key: str) -> Iterator[str]:
@@ -122,6 +134,7 @@ def _variational(config: Config, key: str) -> Iterator[str]:
         yield f'latent: {key} compares the encoder\'s Gaussians with N(0, I); use "gaussian"'
     if code_count(config.generator):
         yield f"generator.categorical, generator.continuous: {key} encodes Gaussian latents only"
+    yield from _mixed_styles(config, key)
     yield from _third_term(config, key, "reconstructions")
     if not config.loss.adversarial:
         yield f"loss.adversarial: with 0, {key} has no use for its discriminator"

@@ -64,7 +64,7 @@ class BiganMethod(MethodOptions):
 
     name: Literal["bigan"] = "bigan"
     stochastic: bool = False
-    pair_widths: tuple[Count, ...] = (512, 512)
+    pair_widths: Annotated[tuple[Count, ...], Field(min_length=1, max_length=100)] = (512, 512)
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
 

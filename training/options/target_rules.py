@@ -6,14 +6,25 @@ from collections.abc import Iterator
 
 from training.config import Config, count_clusters
 from training.options.architectures import (
+    AutoencoderDiscriminator,
+    StyleGan2Discriminator,
     code_count,
     is_semi_supervised,
 )
+from training.options.efficient import ProjectedDiscriminator
 from training.options.losses import LOSS_PROPERTIES, LOSSES_WITH_TARGETS
+from training.options.translation import PatchganDiscriminator
 
 CROSS_ENTROPY = LOSSES_WITH_TARGETS - {"lsgan"}
 """Those of them that have no minimum if a target is outside 0 to 1."""
 
+_WITHOUT_CODES = (
+    AutoencoderDiscriminator,
+    PatchganDiscriminator,
+    ProjectedDiscriminator,
+    StyleGan2Discriminator,
+)
+"""Discriminators that cannot predict InfoGAN's codes."""
 
 LSGAN_G_TARGET = 1.0
 """The target of the lsgan loss for the generator's images."""
@@ -75,6 +86,11 @@ def label_conflicts(config: Config) -> Iterator[str]:
         )
     if discriminator.classifier and not config.loss.classifier:
         yield "loss.classifier: with 0, discriminator.classifier would not be trained"
+    if code_count(generator) and isinstance(discriminator, _WITHOUT_CODES):
+        yield (
+            "generator.categorical, generator.continuous: not supported by the "
+            f"{discriminator.name} discriminator; use another, or leave them out"
+        )
     if code_count(generator) and not config.loss.codes:
         yield "loss.codes: with 0, the codes of the generator would not be trained"
     if code_count(generator) and config.replay.size:

@@ -11,10 +11,18 @@ from training.options.architectures import (
     DcganDiscriminator,
     R3ganDiscriminator,
     R3ganGenerator,
-    code_count,
 )
-from training.options.efficient import FastganDiscriminator, ProjectedDiscriminator  # fmt: skip
-from training.options.loss_rules import loss_kind_conflicts, penalties_of, projected_conflicts
+from training.options.efficient import (
+    FastganDiscriminator,
+    FastganGenerator,
+    ProjectedDiscriminator,
+)
+from training.options.loss_rules import (
+    loss_kind_conflicts,
+    penalties_of,
+    projected_conflicts,
+    small_pass_conflicts,
+)
 from training.options.losses import LOSS_PROPERTIES, LOSSES_WITH_TARGETS, names_with
 from training.options.method_rules import method_conflicts
 from training.options.styled import StyledGeneratorOptions
@@ -24,7 +32,6 @@ from training.options.target_rules import (
     semi_supervised_conflicts,
     target_conflicts,
 )
-from training.options.translation import PatchganDiscriminator
 
 
 def check_compatible(config: Config) -> None:
@@ -36,6 +43,7 @@ def check_compatible(config: Config) -> None:
     for checks in (
         _losses,
         loss_kind_conflicts,
+        small_pass_conflicts,
         target_conflicts,
         _penalties,
         _updates,
@@ -107,7 +115,12 @@ def _penalties(config: Config) -> Iterator[str]:
 
 def _updates(config: Config) -> Iterator[str]:
     """Check options that are impossible with simultaneous updates, where both networks learn
-    from one pass."""
+    from one pass, or without effect with the generator first."""
+    if config.fresh_latents and config.updates == "generator-first":
+        yield (
+            'fresh_latents: has no effect with updates "generator-first", which draws latents for '
+            "each network; set it to false"
+        )
     if config.updates != "simultaneous":
         return
     discriminator, reason = config.discriminator, ""
@@ -166,9 +179,10 @@ def _engine(config: Config) -> Iterator[str]:
         )
     if not config.sync_batch_norm:
         return
-    networks = (config.generator, config.discriminator)
-    if all(getattr(network, "norm", "none") not in ("batch", "joint") for network in networks):
-        yield "sync_batch_norm: neither network has batch norm"
+    method = config.method
+    others = (getattr(method, name, None) for name in ("encoder", "classifier"))
+    if not any(map(_has_batch_norm, (config.generator, config.discriminator, *others))):
+        yield "sync_batch_norm: no network has batch norm; set it to false"
     if config.compile:
         yield "compile: not supported with sync_batch_norm"
     if config.micro_batch:
@@ -176,6 +190,12 @@ def _engine(config: Config) -> Iterator[str]:
             "micro_batch: with sync_batch_norm the statistics would still be those of a "
             "micro-batch; use more processes instead"
         )
+
+
+def _has_batch_norm(options: object) -> bool:
+    """Return True if the network of these options has batch norm."""
+    always = isinstance(options, FastganGenerator | FastganDiscriminator)
+    return always or getattr(options, "norm", "none") in ("batch", "joint")
 
 
 def _graphs(config: Config) -> Iterator[str]:
@@ -222,12 +242,6 @@ def _kinds(config: Config) -> Iterator[str]:
             )
     if isinstance(generator, R3ganGenerator) and generator.condition == "norm":
         yield 'generator.condition: R3GAN has no norm layers; use "embedding"'
-    unaware = isinstance(discriminator, ProjectedDiscriminator | PatchganDiscriminator)
-    if unaware and code_count(generator):
-        yield (
-            "generator.categorical, generator.continuous: not supported by the "
-            f"{discriminator.name} discriminator"
-        )
     if isinstance(discriminator, ProjectedDiscriminator):
         yield from projected_conflicts(config, discriminator)
     decodes = (
@@ -263,6 +277,8 @@ def _unused_options(config: Config) -> Iterator[str]:
     for key, rate in (("g_optimizer", config.g_optimizer), ("d_optimizer", config.d_optimizer)):
         if rate.decay_from_kimg and rate.decay_from_kimg >= rate.decay_kimg:
             yield f"{key}.decay_from_kimg: must be below {key}.decay_kimg, where the rate becomes 0"
+    if config.freeze_d and config.unroll.steps:
+        yield "freeze_d: not supported with unroll.steps, which trains all layers; set it to 0"
     if config.freeze_d and not config.init_from:
         yield "freeze_d: without init_from, the frozen layers would stay random"
     if config.augment.ada and config.augment.policy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from training.data import Batch
 from training.losses import LOSSES, LossNumbers, pulling_away
 from training.machine.distributed import SINGLE_PROCESS
 from training.networks import ImageShape, build_discriminator
+from training.networks.attention import SelfAttention
 from training.options.algorithm import LossOptions
+from training.options.architectures import AutoencoderDiscriminator
 from training.state import State, new_state
 from training.step import Step
 
@@ -120,6 +123,18 @@ def test_the_logit_is_minus_the_mean_error(distance: str) -> None:
     torch.testing.assert_close(output.logits, -errors)
     assert output.features.shape == (5, 6)
     assert output.logits.dtype == torch.float32
+
+
+def test_attention_at_the_smallest_maps_is_in_the_encoder_alone() -> None:
+    """As in checkpoints of earlier versions."""
+    for height, decoder in ((4, 0), (8, 1)):
+        options = AutoencoderDiscriminator(width=4, code=6, attention=height)
+        network: Any = build_discriminator(options, ImageShape(16, 16, 3))
+        layers = [
+            sum(isinstance(layer, SelfAttention) for layer in part.modules())
+            for part in (network.hidden, network.decoder)
+        ]
+        assert layers == [1, decoder]
 
 
 def trained(name: str, steps: int, state: State | None = None, **more: object) -> State:

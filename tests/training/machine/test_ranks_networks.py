@@ -84,6 +84,19 @@ KINDS = {
         }
         for name in ("fisher", "began", "magan")
     },
+    "stylegan3": {
+        "generator": {
+            "name": "stylegan3",
+            "channel_base": 64,
+            "channel_max": 8,
+            "z_dim": 8,
+            "w_dim": 8,
+            "layers": 4,
+            "critical": 1,
+            "margin": 2,
+        },
+        "discriminator": PLAIN,
+    },
     "vae-gan": {
         "generator": PLAIN | {"z_dim": 8},
         "discriminator": PLAIN,
@@ -111,6 +124,9 @@ def train_on_rank(out: str) -> None:
                 for name, network in state.networks.items()
                 for key, weight in network.named_parameters()
             } | state.scalars
+            found[kind] |= {
+                key: one for key, one in state.buffers().items() if key.endswith("magnitude_ema")
+            }
         torch.save(found, f"{out}/{ranks.world_size}-{ranks.rank}.pt")
 
 

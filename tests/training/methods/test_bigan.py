@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import softplus
 
-from tests.training.methods.test_further_networks import CPU, SHAPE, batch_at, configuration
+from tests.training.methods.test_further_networks import (
+    CPU,
+    SHAPE,
+    batch_at,
+    configuration,
+    take_steps,
+)
 from training.losses import LOSSES
 from training.networks.pairs import PairDiscriminator
 from training.state import new_state
@@ -80,3 +86,14 @@ def test_an_encoder_s_gaussian_is_drawn_from() -> None:
     assert not torch.equal(first, second)
     spread = (first - posterior.mean).detach() / (posterior.log_variance.detach() / 2).exp()
     assert 0.5 < float(spread.std()) < 1.5
+
+
+def test_the_generator_needs_no_joint_pass() -> None:
+    """Its minibatch standard deviation would be that of real and generated images together."""
+    joint = {"name": "projected", "width": 8, "size": 64, "norm": "joint", "pixel_width": 4}
+    config = configuration("bigan", batch=6, discriminator=joint, loss={"name": "hinge"})
+    state = new_state(config, SHAPE, CPU)
+    counts: list[int] = []
+    state.discriminator.register_forward_pre_hook(lambda _d, given: counts.append(len(given[0])))
+    take_steps(config, state, 1)
+    assert counts == [12, 6, 6]

@@ -20,6 +20,7 @@ from training.methods import METHODS, triple_gan
 from training.networks import ImageShape
 from training.networks.encoder import Posterior
 from training.networks.further import FURTHER_NETWORKS
+from training.options.architectures import DcganDiscriminator
 from training.options.methods import GanMethod
 from training.options.validation import check_compatible
 from training.planning.forecast import checkpoint_bytes
@@ -200,6 +201,7 @@ def test_a_run_without_further_networks_has_the_tensors_of_earlier_versions() ->
         ("bigan", {"discriminator": {"packing": 2}}, "discriminator.packing"),
         ("bigan", {"discriminator": {"classifier": True}, "generator": {"condition": "norm"}},
          "discriminator.condition"),
+        ("bigan", {"generator": {"name": "stylegan2"}}, "generator.style_mixing_prob"),
         ("bigan", {"replay": {"size": 8}}, "replay.size"),
         ("bigan", {"loss": {"gp": 10.0}, "discriminator": {"norm": "none"}}, "loss.gp"),
         ("bigan", {"loss": {"feature_matching": 1.0}}, "loss.feature_matching"),
@@ -230,6 +232,7 @@ def test_a_run_without_further_networks_has_the_tensors_of_earlier_versions() ->
          "generator.categorical"),
         ("vae-gan", {"discriminator": {"name": "projected", "norm": "joint"}},
          "discriminator.norm"),
+        ("vae-gan", {"generator": {"name": "stylegan2"}}, "generator.style_mixing_prob"),
         ("vae-gan", {"latent": "uniform"}, "latent"),
         ("vae-gan", {"generator": {"continuous": 1}}, "generator.categorical"),
         ("vae-gan", {"loss": {"name": "hinge"}}, "loss.name"),
@@ -239,3 +242,24 @@ def test_a_run_without_further_networks_has_the_tensors_of_earlier_versions() ->
 def test_what_makes_no_sense_is_refused(name: str, more: dict[str, Any], key: str) -> None:
     with pytest.raises(UserError, match=f"^{key}(, [a-z_.]+)*: "):
         configuration(name, **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("bigan", "method.encoder"),
+        ("triple-gan", "method.classifier"),
+        ("cyclegan", "discriminator"),
+        ("gan", "generator"),
+        ("gan", "discriminator"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_images_is_named(name: str, key: str) -> None:
+    config = configuration(name)
+    if name == "cyclegan":
+        config = replace(config, discriminator=DcganDiscriminator())
+    *path, last = key.split(".")
+    owner = getattr(config, path[0]) if path else config
+    owner = replace(owner, **{last: replace(getattr(owner, last), multipliers=(1,))})
+    with pytest.raises(UserError, match=f"^{key}.multipliers: 1 layers given"):
+        new_state(replace(config, **{path[0]: owner}) if path else owner, SHAPE, CPU)

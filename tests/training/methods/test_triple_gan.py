@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -29,10 +30,20 @@ def test_labels_are_drawn_with_the_probabilities_of_the_logits() -> None:
     torch.testing.assert_close(shares, logits.softmax(dim=0), rtol=0, atol=0.01)
 
 
-def test_each_player_minimises_what_the_paper_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equation 4 and algorithm 1 of Li 2017, for a batch with three labels out of eight."""
+PATCHES = {
+    "name": "fastgan", "width": 4, "condition": "projection", "spectral": False,
+    "reconstruction": "none",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("more", [{}, {"discriminator": PATCHES}], ids=["one logit", "patches"])
+def test_each_player_minimises_what_the_paper_says(
+    more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equation 4 and algorithm 1 of Li 2017, for a batch with three labels out of eight. The losses
+    of an image's patches are averaged."""
     monkeypatch.setattr(triple_gan, "sample_labels", lambda logits, _random: logits.argmin(dim=1))
-    config = configuration("triple-gan")
+    config = configuration("triple-gan", **more)
     options = replace(config.method, alpha=0.3, pseudo=0.2, positives=0.4)
     state = new_state(config, SHAPE, CPU)
     loss = Step(replace(config, method=options), state, CPU).loss
@@ -47,16 +58,19 @@ def test_each_player_minimises_what_the_paper_says(monkeypatch: pytest.MonkeyPat
 
     completed = torch.where(given >= 0, given, logits.argmax(dim=1))
     weights = torch.where(given >= 0, 1.0, 0.4)
-    on_real = d(real, completed).logits
-    on_fake = d(fake.detach(), labels[1]).logits
-    on_named = d(real, logits.argmin(dim=1)).logits
-    total = (weights * softplus(-on_real)).sum() / (3 + 5 * 0.4)
+    on_real, on_fake, on_named = (
+        d(images, shown).logits.reshape(8, -1)
+        for images, shown in (
+            (real, completed), (fake.detach(), labels[1]), (real, logits.argmin(dim=1))
+        )
+    )  # fmt: skip
+    total = (weights * softplus(-on_real).mean(dim=1)).sum() / (3 + 5 * 0.4)
     total = total + 0.7 * softplus(on_fake).mean() + 0.3 * softplus(on_named).mean()
     terms = [term for term, _ in loss.discriminator(real, fake.detach(), labels, latents)]
     torch.testing.assert_close(sum(terms), total)
 
     chance = logits.softmax(dim=1)[torch.arange(8), logits.argmin(dim=1)]
-    game = -(chance * softplus(on_named.detach())).mean()
+    game = -(chance * softplus(on_named.detach()).mean(dim=1)).mean()
     shown = given >= 0
     wanted_c = 0.3 * game + cross_entropy(logits[shown], given[shown])
     wanted_c = wanted_c + 0.2 * cross_entropy(c(fake.detach()), labels[1])

@@ -11,6 +11,7 @@ from torch.nn.functional import softplus
 
 from tests.training.methods.test_further_networks import CPU, SHAPE, batch_at, configuration
 from training.losses.variational import half_squared_distance, kl_divergence, scale_gradient
+from training.methods import vae_gan
 from training.networks.encoder import Posterior
 from training.state import new_state
 from training.step import Step
@@ -87,3 +88,20 @@ def test_each_network_has_the_derivative_of_algorithm_1(
     logits = [d(images.detach(), labels).logits for images in (real, fake, rebuilt)]
     three = softplus(-logits[0]).mean() + sum(softplus(one).mean() for one in logits[1:])
     torch.testing.assert_close(total, three)
+
+
+def test_a_drawn_target_is_that_of_each_patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = torch.rand(8)
+    monkeypatch.setattr(vae_gan, "draw_targets", lambda *_: (drawn, drawn))
+    patches = {"name": "fastgan", "width": 4, "spectral": False, "reconstruction": "none"}
+    config = configuration("vae-gan", discriminator=patches, label_flip=0.1)
+    state = new_state(config, SHAPE, CPU)
+    loss = Step(config, state, CPU).loss
+    seen: list[Tensor] = []
+    state.discriminator.register_forward_hook(lambda _d, _i, out: seen.append(out.logits))
+    real, labels = torch.rand(8, 3, 16, 16) * 2 - 1, torch.zeros(8, dtype=torch.int64)
+    *_, (rebuilt, _) = loss.discriminator(real, real, (labels, labels), torch.randn(8, 8))
+    logits = seen[-1]
+    assert logits.shape == (8, 25)
+    wanted = (softplus(logits).mean(dim=1) - drawn * logits.mean(dim=1)).mean()
+    torch.testing.assert_close(rebuilt, wanted)

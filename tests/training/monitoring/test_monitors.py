@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from training.callbacks.alarms import AlarmsCallback
 from training.config import Config
 from training.monitoring.monitors import RECENT, alarms
 from training.options.algorithm import LossOptions
@@ -40,6 +42,25 @@ def test_a_sign_that_lasts_is_told_with_a_remedy(kind: str) -> None:
     (alarm,) = alarms(rows, Config())
     assert alarm.kind == kind
     assert remedy in alarm.text
+
+
+def test_a_rollback_drops_the_alarms_of_later_rows() -> None:
+    said: list[str] = []
+    history = SimpleNamespace(rows=[healthy(n) | BAD["collapse"][0] for n in range(60)])
+    history.rows[:20] = [healthy(number) for number in range(20)]
+    callback = AlarmsCallback(
+        SimpleNamespace(
+            log=SimpleNamespace(row=True), history=history, config=Config(),
+            state=SimpleNamespace(seen=0), display=SimpleNamespace(message=said.append),
+        )  # type: ignore[arg-type]
+    )  # fmt: skip
+    callback.on_start()
+    for expected in (1, 1):  # the second time it is known
+        callback.after_step()
+        assert len(said) == expected
+    del history.rows[45:]
+    callback.after_step()
+    assert len(said) == 2
 
 
 @pytest.mark.parametrize(("share", "expected"), [(1.0, ["discriminator"]), (0.97, [])])

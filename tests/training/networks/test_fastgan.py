@@ -14,6 +14,7 @@ from training.data import Batch
 from training.losses import squared_gradient
 from training.networks import ImageShape, build_discriminator, build_generator
 from training.networks.fastgan_layers import Glu, LearnedNoise, SkipLayerExcitation, crop_quarter
+from training.networks.frozen import perceptual_distance
 from training.options.efficient import FastganDiscriminator, FastganGenerator
 from training.state import new_state
 from training.step import Step
@@ -172,6 +173,18 @@ def test_only_real_images_are_decoded(distance: str) -> None:
     assert facts["reconstruction"] > 0
     after = dict(discriminator.decoders.named_parameters())
     assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(("channels", "packing"), [(1, 3), (1, 4), (3, 2)])
+def test_packed_images_are_compared_one_by_one(channels: int, packing: int) -> None:
+    table = FastganDiscriminator(width=4, packing=packing)
+    network: Any = build_discriminator(table, ImageShape(32, 32, channels))
+    decoded, images = torch.rand(2, 2, packing, channels, 32, 32) * 2 - 1
+    found = network._distance(decoded.flatten(1, 2), images.flatten(1, 2))
+    singles = [
+        perceptual_distance(decoded[:, number], images[:, number]) for number in range(packing)
+    ]
+    torch.testing.assert_close(found, torch.stack(singles).mean())
 
 
 @pytest.mark.slow

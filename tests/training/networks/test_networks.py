@@ -180,10 +180,14 @@ def test_sizes_that_do_not_fit_are_refused(size: int) -> None:
 
 
 def test_mistakes_name_the_key() -> None:
-    with pytest.raises(UserError, match=r"multipliers: 2 layers given, this resolution has 3"):
+    with pytest.raises(
+        UserError, match=r"^generator.multipliers: 2 layers given, this resolution has 3"
+    ):
         build_generator(tables({"multipliers": [1, 2]}, {})[0], COLOUR)
-    with pytest.raises(UserError, match=r"attention: no maps are 5 px high"):
+    with pytest.raises(UserError, match=r"^generator.attention: no maps are 5 .* from 0, 8, 16 "):
         build_generator(tables({"attention": 5}, {})[0], COLOUR)
+    with pytest.raises(UserError, match=r"^discriminator.attention: no .* from 0, 4, 8, 16 "):
+        build_discriminator(tables({}, {"attention": 5})[1], COLOUR)
     with pytest.raises(UserError, match=r"^test: generator.width: unknown key"):
         tables({"name": "mlp", "width": 3}, {})
     with pytest.raises(

@@ -16,6 +16,7 @@ from training.config import Config
 from training.data import Batch
 from training.extractor import load_extractor
 from training.networks import ImageShape, build_discriminator
+from training.networks.base import interleave
 from training.networks.frozen import frozen_features, perceptual_distance
 from training.networks.layers import JointBatchNorm
 from training.options.validation import check_compatible
@@ -255,6 +256,21 @@ def test_joint_discriminators_learn_from_both_kinds_in_one_call() -> None:
     assert calls == [(8, True), (4, False)] * 2
     with pytest.raises(UserError, match=r"discriminator\.norm: .*penalty r1"):
         check_compatible(replace(made, loss=replace(made.loss, r1=1.0)))
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6])
+def test_joint_pixel_discriminators_do_not_mix_real_and_fake_images(count: int) -> None:
+    """Their minibatch standard deviation is that of separate passes."""
+    discriminator = make(**PIXELS)
+    kinds = torch.rand(count, 3, 64, 64) * 2 - 1, torch.zeros(count, 3, 64, 64)
+    labels = torch.zeros(2 * count, dtype=torch.int64)
+    logits = discriminator(interleave(*kinds), labels).logits[:, -1]
+    for start, images in enumerate(kinds):
+        separate = discriminator.pixels(images, labels[:count]).logits
+        torch.testing.assert_close(logits[start::2], separate)
+    discriminator.requires_grad_(False)  # the generator's step has fake images alone
+    fakes = discriminator(kinds[0], labels[:count]).logits[:, -1]
+    torch.testing.assert_close(fakes, discriminator.pixels(kinds[0], labels[:count]).logits)
 
 
 PIXELS = {"norm": "joint", "pixel_width": 4, "pixel_spectral": False}

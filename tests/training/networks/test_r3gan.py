@@ -177,7 +177,9 @@ def test_penalties_reach_every_weight(resample: str, bf16: bool) -> None:
 
 
 def test_wrong_stages_are_refused() -> None:
-    with pytest.raises(UserError, match="widths: 4 stages given, this resolution has 5"):
+    with pytest.raises(
+        UserError, match=r"^generator\.widths: 4 stages given, this resolution has 5"
+    ):
         networks(ImageShape(64, 64, 3))
-    with pytest.raises(UserError, match="cardinality: 3 groups do not divide 32 channels"):
+    with pytest.raises(UserError, match=r"^generator\.cardinality: 3 groups do not divide 32"):
         networks(cardinality=[3])

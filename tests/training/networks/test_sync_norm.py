@@ -55,15 +55,17 @@ def train_on_rank(out: str) -> None:
                 "loss.r1": "0.5",
                 "sync_batch_norm": "true",
                 "discriminator.norm": "batch",
+                "generator.condition": "norm",
+                "discriminator.condition": "projection",
             },
         )
-        state = new_state(config, ImageShape(16, 16, 3), torch.device("cpu"))
+        state = new_state(config, ImageShape(16, 16, 3, 2), torch.device("cpu"))
         step = Step(config, state, torch.device("cpu"), ranks)
         for number in range(3):
             random = torch.Generator().manual_seed(number)
             images = torch.randint(256, (7, 3, 16, 16), generator=random, dtype=torch.uint8)
-            images = images[rank_slice(7, ranks.rank, ranks.world_size)]
-            facts = step([Batch(images, torch.zeros(len(images), dtype=torch.int64))])
+            part = rank_slice(7, ranks.rank, ranks.world_size)
+            facts = step([Batch(images[part], (torch.arange(7) % 2)[part])])
         found["grad_d"], found["grad_g"] = facts["grad_d"], facts["grad_g"]
         found["generator"] = state.generator.state_dict()
         found["average"] = state.g_ema.state_dict()
@@ -105,10 +107,23 @@ def test_alone_each_process_would_normalise_otherwise() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"generator.norm": "none", "discriminator.norm": "none"}, "neither network has batch"),
+        ({"generator.norm": "none", "discriminator.norm": "none"}, "no network has batch"),
         ({"micro_batch": "32"}, "micro_batch: with sync_batch_norm"),
     ],
 )
 def test_what_it_cannot_do_is_refused(options: dict[str, str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         resolve("dcgan64", options | {"sync_batch_norm": "true"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"generator.name": "fastgan", "discriminator.norm": "none"},
+        {"generator.norm": "none", "discriminator.name": "fastgan"},
+        {"generator.norm": "none", "discriminator.norm": "none", "method.name": "vae-gan"},
+    ],
+    ids=["fastgan generator", "fastgan discriminator", "encoder"],
+)
+def test_every_network_with_batch_norm_counts(options: dict[str, str]) -> None:
+    resolve("dcgan64", options | {"sync_batch_norm": "true"})

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from pipeline.contract import UserError, parse_config
 from training.config import Config
 from training.losses import LOSSES
+from training.machine.distributed import SINGLE_PROCESS
+from training.methods import build_loss
+from training.networks import ImageShape
+from training.options.loss_rules import small_pass_conflicts, smallest_pass
 from training.options.losses import LOSSES_WITH_TARGETS
 from training.options.resolve import resolve
 from training.options.target_rules import CROSS_ENTROPY
 from training.options.validation import check_compatible
+from training.state import new_state
+from training.streaming.order import rank_slice
 
+CPU = torch.device("cpu")
 LABELLED = {"generator": {"condition": "embedding"}, "discriminator": {"condition": "projection"}}
 PLAIN_D = {"norm": "none"}
 
@@ -69,6 +78,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"updates": "simultaneous", "replay": {"size": 100}}, "updates: "),
     ({"updates": "simultaneous", "compile": True}, "updates: "),
     ({"updates": "simultaneous", "fresh_latents": True}, "updates: "),
+    ({"updates": "generator-first", "fresh_latents": True}, "fresh_latents: has no effect"),
+    ({"init_from": "a", "freeze_d": 1, "unroll": {"steps": 2, "lr": 1e-3}}, "freeze_d: not"),
+    ({"method": {"name": "bigan", "pair_widths": []}}, "method.pair_widths"),
     ({"updates": "simultaneous", "discriminator": {"name": "projected", "norm": "joint"}},
      "updates: "),
     ({"generator": {"condition": "norm"}}, "generator.condition"),
@@ -95,6 +107,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
       "discriminator": {"condition": "projection"}}, "generator.condition: R3GAN"),
     ({"generator": {"continuous": 2}, "discriminator": {"name": "projected"}},
      "generator.categorical, generator.continuous"),
+    ({"generator": {"categorical": [10]}, "discriminator": {"name": "stylegan2"}},
+     "not supported by the stylegan2"),
     ({"loss": {"gp": 10}, "discriminator": {"name": "projected"}}, "the projected"),
     ({"discriminator": {"name": "projected", "features_kimg": 1}}, "discriminator.features_kimg"),
     ({"discriminator": {"name": "projected", "pixel_logits": 2}}, "discriminator.pixel_logits"),
@@ -116,6 +130,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
       "unroll": {"steps": 2}, "d_optimizer": {"name": "sgd"}}, "unroll.steps"),
     ({"discriminator": {"name": "projected", "norm": "joint"}, "loss": {"r1": 1}},
      "discriminator.norm"),
+    ({"discriminator": {"name": "projected", "norm": "joint"}, "unroll": {"steps": 2},
+      "d_optimizer": {"name": "sgd"}}, "unroll.steps: not supported with discriminator.norm"),
     ({"loss": {"gp": 10}, "discriminator": {"name": "fastgan"}}, "the fastgan"),
     ({"loss": {"reconstruction": 0}, "discriminator": {"name": "fastgan"}},
      "loss.reconstruction"),
@@ -136,6 +152,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
      "discriminator.semi_supervised: mmd"),
     ({"loss": {"name": "mmd", "r1": 1, "own_step": True}}, "loss.own_step: not supported with mmd"),
     ({"loss": {"name": "mmd"}, "micro_batch": 1}, "micro_batch: the mmd loss"),
+    ({"loss": {"name": "mmd"}, "batch": 5, "micro_batch": 4}, "micro_batch: the mmd loss"),
+    ({"loss": {"name": "mmd"}, "batch": 8, "micro_batch": 2, "discriminator": {"packing": 2}},
+     "micro_batch: the mmd loss"),
+    ({"loss": {"name": "mmd"}, "batch": 2, "discriminator": {"packing": 2}}, "batch: the mmd loss"),
+    ({"generator": {"name": "mlp", "norm": "batch"}, "batch": 5, "micro_batch": 2},
+     "micro_batch: generator.norm"),
+    ({"generator": {"name": "mlp", "norm": "batch"}, "batch": 1}, "batch: generator.norm"),
+    ({"discriminator": {"name": "projected", "size": 32}, "micro_batch": 1},
+     "micro_batch: discriminator.norm"),
     ({"loss": {"pulling_away": 0.1}, "micro_batch": 1}, "micro_batch: loss.pulling_away"),
     ({"loss": {"feature_spread": 5}}, "loss.feature_spread: has an effect only with"),
     ({"loss": {"feature_spread": 5}, "discriminator": {"name": "projected"}, "micro_batch": 1},
@@ -197,6 +222,9 @@ ALLOWED: list[dict[str, Any]] = [
     {"loss": {"name": "wgan"}, "discriminator": {"spectral": True}},
     {"loss": {"dragan": 10}},
     {"unroll": {"steps": 2}, "d_optimizer": {"name": "sgd"}},
+    {"loss": {"name": "mmd"}, "batch": 6, "micro_batch": 4},
+    {"generator": {"name": "mlp", "norm": "batch"}, "micro_batch": 2},
+    {"discriminator": {"name": "projected", "size": 64}, "micro_batch": 1},
     LABELLED,
 ]
 
@@ -219,3 +247,51 @@ def test_meaningful_is_allowed(options: dict[str, Any]) -> None:
 def test_a_command_line_is_checked() -> None:
     with pytest.raises(UserError, match="the hinge loss has no targets"):
         resolve("dcgan64", {"loss.name": "hinge", "label_real": "0.9"})
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro_batch", "processes", "expected"),
+    [(8, 0, 1, 8), (5, 4, 1, 1), (8, 4, 1, 4), (7, 0, 2, 3), (10, 4, 2, 1), (8, 3, 2, 1)],
+)
+def test_the_smallest_pass_is_the_last_micro_batch_of_a_process(
+    batch: int, micro_batch: int, processes: int, expected: int
+) -> None:
+    config = Config(batch=batch, micro_batch=micro_batch)
+    assert smallest_pass(config, processes) == expected
+    passes = []
+    for rank in range(processes):
+        part = len(range(batch)[rank_slice(batch, rank, processes)])
+        size = micro_batch or part
+        passes += [min(size, part - start) for start in range(0, part, size)]
+    assert min(passes) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"loss": {"name": "mmd"}}, "the mmd loss"),
+        ({"generator": {"name": "mlp", "norm": "batch"}}, "generator.norm"),
+    ],
+    ids=["mmd", "mlp"],
+)
+def test_samples_are_compared_within_a_process(options: dict[str, Any], said: str) -> None:
+    config = parse_config(Config, {"batch": 2, **options}, "test")
+    check_compatible(config)
+    state = new_state(config, ImageShape(16, 16, 3), CPU)
+    ranks = replace(SINGLE_PROCESS, world_size=2)
+    with pytest.raises(UserError, match=f"^batch: {said} .*set at least 4"):
+        build_loss(config, state, CPU, ranks, torch.Generator())
+    if said == "generator.norm":  # over all processes, as sync_batch_norm does it
+        joined = replace(config, sync_batch_norm=True)
+        assert list(small_pass_conflicts(joined, 2)) == []
+
+
+def test_attention_after_the_smallest_maps_is_refused_in_training_alone() -> None:
+    """It never had a layer, and weights trained with the option still load."""
+    options = {"width": 4, "attention": 4}
+    config = parse_config(Config, {"generator": options}, "test")
+    without = parse_config(Config, {"generator": options | {"attention": 0}}, "test")
+    states = [new_state(one, ImageShape(16, 16, 3), CPU) for one in (config, without)]
+    states[0].generator.load_state_dict(states[1].generator.state_dict())
+    with pytest.raises(UserError, match=r"^generator\.attention: 4: .* choose 8, 16, "):
+        build_loss(config, states[0], CPU, SINGLE_PROCESS, torch.Generator())
