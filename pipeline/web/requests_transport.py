@@ -9,12 +9,13 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from http.cookiejar import DefaultCookiePolicy
+from http.cookiejar import Cookie
 from pathlib import Path
 from typing import IO, Any
 
 import requests
 import urllib3
+from requests.cookies import RequestsCookieJar
 
 from pipeline.credentials import split_user
 from pipeline.web.attempts import timed_out
@@ -32,6 +33,7 @@ from pipeline.web.responses import CodingError, Decoder, RawResponse, RequestFai
 from pipeline.web.transfers import MAX_ERROR_BODY, TINY_PIECES, refused_head, sendable
 
 _CHUNK = 1 << 16
+_MOST_COOKIES = 50
 _CODING_OVERHEAD = 1 << 16
 """Maximum number of bytes by which a compressed body may exceed its content."""
 
@@ -60,9 +62,18 @@ class BodyLimit:
 _NO_TIMEOUT = 7 * 86400.0
 
 
+class _Cookies(RequestsCookieJar):
+    """Cookies that sites set, which some need from page to page; kept in memory, and only few: a
+    site that sets one per page would soon get requests that it refuses for their length."""
+
+    def set_cookie(self, cookie: Cookie, *args: Any, **options: Any) -> None:
+        if len(self) >= _MOST_COOKIES:
+            self.clear()
+        super().set_cookie(cookie, *args, **options)
+
+
 class RequestsTransport:
-    """Sends requests over persistent connections. Thread-safe. Cookies that a site sets are neither
-    stored nor sent."""
+    """Sends requests over persistent connections. Thread-safe."""
 
     def __init__(self, politeness: Politeness) -> None:
         self._politeness = politeness
@@ -70,7 +81,7 @@ class RequestsTransport:
         self._session.trust_env = False
         self._session.verify = certificates()
         self._session.headers.clear()
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        self._session.cookies = _Cookies()
         adapter = GuardedAdapter(politeness.allow_private, size=politeness.concurrency)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
