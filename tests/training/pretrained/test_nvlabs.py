@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch._utils import _rebuild_tensor_v2
 
 from pipeline.contract import UserError, parse_config
 from tests.helpers.fake_nvlabs import write_pickle
@@ -204,7 +203,8 @@ def test_a_storage_of_many_tensors_is_refused(tmp_path: Path) -> None:
     """Each tensor becomes a copy of its own."""
     whole = torch.zeros(10_000).untyped_storage()
     storage = torch.storage.TypedStorage(wrap_storage=whole, dtype=torch.float32, _internal=True)
-    views = [Hostile(_rebuild_tensor_v2, storage, 0, (10_000,), (1,), False, {}) for _ in range(9)]
+    rebuild = torch.zeros(1).__reduce_ex__(2)[0]
+    views = [Hostile(rebuild, storage, 0, (10_000,), (1,), False, {}) for _ in range(9)]
     path = tmp_path / "net.pkl"
     path.write_bytes(pickle.dumps({"G_ema": views}))
     with pytest.raises(UserError, match=r"refused: its tensors are larger than the file"):
