@@ -24,11 +24,7 @@ from rich.text import Text
 from pipeline.events import FIRST_FAILURE, Event
 from pipeline.events import Progress as Report
 from pipeline.outside_text import printable
-from pipeline.units import format_bytes, format_duration
-
-LINE_INTERVAL = 5.0
-"""Seconds between two progress lines of one stage if there is no terminal."""
-
+from pipeline.units import format_bytes, format_duration, line_interval
 
 _MAX_CHARACTERS = 300
 """Longer values of an event are truncated when printed; the logs contain them in full."""
@@ -82,9 +78,12 @@ class _RateMeter:
     def __init__(self, report: Report) -> None:
         self._start, self._done = time.monotonic(), report.done
 
+    def elapsed(self) -> float:
+        return time.monotonic() - self._start
+
     def rate(self, report: Report) -> float:
         done = max(0, report.done - self._done)  # pages that are visited again lower the count
-        return done / max(time.monotonic() - self._start, 1e-6)
+        return done / max(self.elapsed(), 1e-6)
 
     def left(self, report: Report) -> float | None:
         """Return the seconds left; None until the total and the rate are known."""
@@ -144,7 +143,7 @@ class Console:
         self._out.print(Text.assemble((stage, "bold"), " ", rest), soft_wrap=True)
 
     def on_progress(self, report: Report) -> None:
-        """Update the stage's bar, or print a line if `LINE_INTERVAL` has passed."""
+        """Update the stage's bar, or print a line if one is due."""
         if self._quiet or self._last_report.get(report.stage) == report:
             return
         self._last_report[report.stage] = report
@@ -153,7 +152,7 @@ class Console:
             self._draw(report, pace)
             return
         now = time.monotonic()
-        if now - self._last_line.get(report.stage, 0.0) >= LINE_INTERVAL:
+        if now - self._last_line.get(report.stage, 0.0) >= line_interval(pace.elapsed()):
             self._last_line[report.stage] = now
             left = pace.left(report)
             tail = ""

@@ -18,6 +18,12 @@ def count_of(count: float, what: str, plural: str = "") -> str:
     return f"{number} {what if count == 1 else plural or what + 's'}"
 
 
+def line_interval(elapsed: float, shortest: float = 5.0) -> float:
+    """Return the seconds from one line of progress to the next in a log, after `elapsed` seconds of
+    work: a tenth of them, at most a minute, so that a night of work takes hundreds of lines."""
+    return min(60.0, max(shortest, elapsed / 10))
+
+
 def format_duration(seconds: float) -> str:
     """Format seconds as `1:02:03`, or `2:03` below an hour."""
     minutes, rest = divmod(int(seconds), 60)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.contract import UserError, format_bytes, format_duration, printable, project_root
 from pipeline.events import Progress
-from pipeline.units import count_of
+from pipeline.units import count_of, line_interval
 from shellgan.mixed import check_kinds
 from shellgan.where import Where, check_owner, propose
 
@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 
 NEEDED = 100
 """Fewer images can be neither evaluated nor learned from."""
-_EVALUATION_SECONDS, _LINE_SECONDS, _REST = 60.0, 5.0, 60.0
+_EVALUATION_SECONDS, _REST = 60.0, 60.0
 
 
 @dataclass
 class Line:
-    """One line of progress: rewritten on a terminal, otherwise printed every few seconds."""
+    """One line of progress: rewritten on a terminal, otherwise printed every few seconds, later
+    every minute."""
 
     stages: Sequence[str]
     hours: float
     number: int = 0
     clock: Callable[[], float] = time.monotonic
+    _began: float = 0.0
     _start: float = 0.0
     _first: float = 0.0
     _done: float = math.inf
@@ -42,7 +44,8 @@ class Line:
 
     def begin(self, stage: str) -> None:
         self.number, self._done = self.stages.index(stage) + 1, math.inf
-        self._last = 0.0 if sys.stderr.isatty() else self.clock()
+        self._began = self.clock()
+        self._last = 0.0 if sys.stderr.isatty() else self._began
 
     def show(self, text: str, done: float, total: float | None, left: float | None = None) -> None:
         """Print the progress. Without `left`, the seconds that are left follow from the progress
@@ -51,7 +54,7 @@ class Line:
         if done < self._done:
             self._start, self._first = now, done
         self._done = done
-        if now - self._last < (0.2 if sys.stderr.isatty() else _LINE_SECONDS):
+        if now - self._last < (0.2 if sys.stderr.isatty() else line_interval(now - self._began)):
             return
         self._last = now
         if left is None and total and done > self._first:

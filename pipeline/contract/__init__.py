@@ -67,7 +67,7 @@ from pipeline.reading import (
     split_url,
 )
 from pipeline.suggestions import suggestion
-from pipeline.units import count_of, format_bytes, format_duration
+from pipeline.units import count_of, format_bytes, format_duration, line_interval
 from pipeline.versions import Migration, migrate
 
 __all__ = [
@@ -114,6 +114,7 @@ __all__ = [
     "is_url",
     "is_web_page",
     "license_warnings",
+    "line_interval",
     "listen",
     "load_index",
     "local_path",

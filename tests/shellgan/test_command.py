@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import signal
@@ -242,13 +243,28 @@ def test_the_time_left_is_that_of_the_work_in_progress(capsys: pytest.CaptureFix
     now = 1000.0
     line = Line(["evaluate"], hours=1, clock=lambda: now)
     line.begin("evaluate")
-    for seconds, done in ((0, 10), (10, 20), (90, 100), (300, 0), (310, 20)):
+    for seconds, done in ((0, 10), (10, 20), (90, 100), (300, 0), (330, 20)):
         now = 1000.0 + seconds
         line.show(f"{done} of 100", done, 100)
     said = capsys.readouterr().err.splitlines()
     assert [one.partition("; ")[2].partition(" left")[0] for one in said] == [
-        "1:20", "0:00", "", "0:40",
+        "1:20", "0:00", "", "2:00",
     ]  # fmt: skip
+
+
+def test_a_log_of_eight_hours_has_hundreds_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 1000.0
+    line = Line(["train"], hours=8, clock=lambda: now)
+    line.begin("train")
+    for second in range(8 * 3600):
+        now = 1000.0 + second
+        line.show(f"{second} images", second, None)
+    shown = [int(one.split()[4]) for one in capsys.readouterr().err.splitlines()]
+    pauses = [after - before for before, after in itertools.pairwise(shown)]
+    assert pauses[:5] == [5] * 5
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 60
+    assert len(shown) < 600
 
 
 def test_options_of_training_are_those_of_a_preset_that_auto_takes() -> None:

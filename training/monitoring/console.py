@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from pipeline.contract import format_duration, printable
+from pipeline.contract import format_duration, line_interval, printable
 
 _LINE_SECONDS = 15.0
 _SURE = 0.99
@@ -83,16 +83,19 @@ class Display(Protocol):
 
 @dataclass
 class TextDisplay:
-    """Plain lines, one every few seconds."""
+    """Plain lines, one every few seconds, later one a minute."""
 
+    _start: float = field(default_factory=time.monotonic)
     _last: float = field(default_factory=time.monotonic)
 
     def message(self, text: str) -> None:
         print(printable_lines(text), flush=True)
 
     def update(self, advance: TrainingProgress) -> None:
-        if time.monotonic() - self._last >= _LINE_SECONDS or advance.seen >= advance.total:
-            self._last = time.monotonic()
+        now = time.monotonic()
+        pause = line_interval(now - self._start, _LINE_SECONDS)
+        if now - self._last >= pause or advance.seen >= advance.total:
+            self._last = now
             print(advance.text(), flush=True)
 
     def finish(self, summary: EndSummary) -> None:
@@ -190,12 +193,13 @@ def show_progress(what: str, unit: str = "images") -> Iterator[Callable[[int, in
     """Yield a function of (done, total) that draws a progress bar on a terminal, and otherwise
     prints a line every few seconds; on standard error, because standard output is the result."""
     if not sys.stderr.isatty():
-        last = time.monotonic()
+        start = last = time.monotonic()
 
         def line(done: int, total: int) -> None:
             nonlocal last
-            if time.monotonic() - last >= _LINE_SECONDS:
-                last = time.monotonic()
+            now = time.monotonic()
+            if now - last >= line_interval(now - start, _LINE_SECONDS):
+                last = now
                 print(f"{what}: {done} of {total} {unit}", file=sys.stderr, flush=True)
 
         yield line
