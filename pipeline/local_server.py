@@ -117,7 +117,9 @@ class _Guard:
             host = headers.get("host", "")
             if not self._is_accepted(host):
                 app = PlainTextResponse(
-                    "not a name of this server; open it by its IP address, or as localhost", 400
+                    "not a name of this server; open it by its IP address, as localhost, or by the "
+                    "name in --host NAME",
+                    400,
                 )
             elif not self._is_own(headers.get("origin"), host):
                 app = PlainTextResponse("another site may not ask", 403)

@@ -64,7 +64,7 @@ def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
     path = full_path(Path(text))
     if path.exists():
         return _local(path)
-    if any(letter in text for letter in "*?{[,"):
+    if _is_pattern(text):
         return Where("shards", _absolute(text), _slug(path.parent.name))
     run = root / "runs" / text.partition("@")[0]
     if (run / "config.json").exists():
@@ -72,8 +72,18 @@ def find(text: str, root: Path, words: tuple[str, ...]) -> Where:
     if text in recipe_names():
         return Where("recipe", text, text)
     known = [*words, *recipe_names(), *(one.name for one in (root / "runs").glob("*"))]
-    hint = suggestion(text, known) or "; give an address, a path, a recipe or a run"
+    hint = suggestion(text, known) or "; give an address (https://…), a path, a recipe or a run"
     raise UserError(f"{text}: not found{hint}")
+
+
+def _is_pattern(text: str) -> bool:
+    """Return True if `text` stands for shards: wildcards, braces, or a list of tars or of paths."""
+    if any(letter in text for letter in "*{["):
+        return True
+    if not any(letter in text for letter in "?,"):
+        return False
+    parts = [Path(one.strip()) for one in text.split(",") if one.strip()]
+    return any(one.suffix in (".tar", ".json") or full_path(one).exists() for one in parts)
 
 
 def _check_characters(location: str) -> None:

@@ -213,8 +213,9 @@ class Config:
     `updates`: `alternating` trains the discriminator, then the generator; `generator-first` the
     other way round, with latents of its own for each (the order of StyleGAN2 and R3GAN);
     `simultaneous` trains both from one pass, which costs less (Mescheder 2017, Shen 2021).
-    `fresh_latents` draws new latents for the generator's update, as WGAN does; otherwise it learns
-    from the images that the discriminator has just seen, which saves a pass of the generator.
+    `fresh_latents` draws new latents for the generator's update, as WGAN does (and as blocks and
+    `generator-first` do anyway); otherwise it learns from the images that the discriminator has
+    just seen, which saves a pass of the generator.
 
     `label_real` and `label_fake` are the discriminator's targets: one number (0.9 is one-sided
     smoothing), or two between which each sample's target is drawn; with probability `label_flip` a

@@ -86,7 +86,7 @@ def parse(config: FeedSource, page: Page) -> PageResult:
     following = _next(page, channel)
     if config.take == "pages":
         urls = dict.fromkeys(notes.each(entries, partial(_entry_page, page, notes)))
-        followed = filter(html.page_filter(config, notes), urls)
+        followed = filter(html.page_filter(config, (*config.start, page.url), notes), urls)
         follow = [PageRequest(url, page.request.depth + 1) for url in followed]
         return PageResult(follow=[*follow, *following], skipped=notes)
     found: dict[str, FoundImage] = {}

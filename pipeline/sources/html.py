@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -176,7 +176,7 @@ def _links(
     """Return the pages that a page links to, except links to its `images`."""
     found: dict[str, PageRequest] = {}
     reader = TextReader(soup, request.url)
-    is_followed = page_filter(config, notes)
+    is_followed = page_filter(config, config.start, notes)
 
     def add(tag: Tag, depth: int, context: dict[str, object]) -> None:
         url = _link_url(tag, base, notes)
@@ -199,18 +199,25 @@ def _links(
     return list(found.values())
 
 
-def page_filter(config: HtmlSource, notes: dict[str, int]) -> Callable[[str], bool]:
+def page_filter(
+    config: HtmlSource, onsite: Iterable[str], notes: dict[str, int]
+) -> Callable[[str], bool]:
     """Return a function that returns True if the page at a canonical URL is to be followed, by its
-    host and the patterns. `notes` counts pages on other hosts."""
-    hosts = {urlsplit(url).netloc for url in map(canonical_url, config.start) if url}
+    host and the patterns. Hosts of the URLs `onsite` are not offsite, with or without `www.`.
+    `notes` counts pages on other hosts."""
+    hosts = {_site(url) for url in map(canonical_url, onsite) if url}
 
     def is_followed(url: str) -> bool:
-        if not config.offsite and urlsplit(url).netloc not in hosts:
+        if not config.offsite and _site(url) not in hosts:
             notes["offsite"] = notes.get("offsite", 0) + 1
             return False
         return is_allowed(url, config.follow_include, config.follow_exclude)
 
     return is_followed
+
+
+def _site(url: str) -> str:
+    return urlsplit(url).netloc.removeprefix("www.")
 
 
 def _link_url(tag: Tag, base: str, notes: dict[str, int]) -> str | None:

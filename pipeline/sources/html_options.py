@@ -50,8 +50,8 @@ class HtmlSource(CrawlLimits):
     The crawl begins at the URLs of `start`. `title`, `labels`, `license` and `attribution` are read
     in the item (the image's element without `item`) or in the page. Patterns are applied to
     canonical URLs: `include` and `exclude` to those of images, `follow_include` and
-    `follow_exclude` to those of pages. Pages on other hosts than those of `start` are followed only
-    with `offsite`.
+    `follow_exclude` to those of pages. Pages on other hosts than those of `start` (with or without
+    `www.`) are followed only with `offsite`.
     """
 
     kind: Literal["html"] = "html"

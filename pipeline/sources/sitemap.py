@@ -108,7 +108,7 @@ def _plain(config: SitemapSource, page: Page, body: bytes) -> PageResult:
 
 def _pages(config: SitemapSource, page: Page, urls: list[str], notes: Notes) -> list[PageRequest]:
     found = dict.fromkeys(_canonical(page, urls, notes))
-    followed = filter(html.page_filter(config, notes), found)
+    followed = filter(html.page_filter(config, (*config.start, page.url), notes), found)
     return [PageRequest(url, page.request.depth + 1) for url in followed]
 
 

@@ -118,14 +118,16 @@ def text_of(element: Element, name: str, namespace: str | None = None) -> str:
 
 
 def markup_of(element: Element) -> str:
-    """Return the content of an element as HTML: the text in it, which is HTML in most feeds, or the
-    elements in it (XHTML), without namespaces."""
+    """Return the content of an element as HTML: the elements in it (XHTML), without namespaces, and
+    the text in it, which is HTML in most feeds."""
+    text = "".join(element.itertext("*"))
     if next(element.iterchildren("*"), None) is None:
-        return "".join(element.itertext("*"))
+        return text
     copied = deepcopy(element)
     for one in copied.iter("*"):
         one.tag = name_of(one) or "div"
-    return str(etree.tostring(copied, encoding="unicode", method="html", with_tail=False))
+    markup = str(etree.tostring(copied, encoding="unicode", method="html", with_tail=False))
+    return markup + text if "<" in text else markup
 
 
 def base_of(element: Element, url: str) -> str:

@@ -63,12 +63,14 @@ _NO_TIMEOUT = 7 * 86400.0
 
 
 class _Cookies(RequestsCookieJar):
-    """Cookies that sites set, which some need from page to page; kept in memory, and only few: a
-    site that sets one per page would soon get requests that it refuses for their length."""
+    """Cookies that sites set, which some need from page to page; kept in memory, and only few of
+    each site: one that sets one per page would soon get requests that it refuses for their length.
+    """
 
     def set_cookie(self, cookie: Cookie, *args: Any, **options: Any) -> None:
-        if len(self) >= _MOST_COOKIES:
-            self.clear()
+        others = (one for one in self if one.domain == cookie.domain and one.name != cookie.name)
+        if sum(1 for _ in others) >= _MOST_COOKIES:
+            self.clear(cookie.domain)
         super().set_cookie(cookie, *args, **options)
 
 

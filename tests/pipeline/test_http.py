@@ -113,6 +113,24 @@ def test_a_site_gets_its_cookies_back_but_not_very_many(mine):
         assert 30 < max(text.count("=") for text in sent) <= 50
 
 
+def test_cookies_of_other_sites_and_new_values_remove_none():
+    pages = [f"/page-{number}" for number in range(50)]
+    with FaultySite() as site, FaultySite() as other:
+        for number, path in enumerate(pages):
+            site.rows[path] = Row(path, serve(GOOD, Set_Cookie=f"{number}=1; Path=/"))
+            other.rows[path] = Row(path, serve(GOOD, Set_Cookie=f"{number}=1; Path=/"))
+        site.rows["/again"] = Row("/again", serve(GOOD, Set_Cookie="0=2; Path=/"))
+        with Fetcher(polite()) as fetcher:
+            for path in (*pages, "/again", "/again"):
+                fetcher.get(site.url(path), stage="x")
+            for path in pages:
+                fetcher.get(other.url(path).replace("127.0.0.1", "localhost"), stage="x")
+            fetcher.get(site.url("/again"), stage="x")
+        sent = [headers.get("cookie", "") for headers in site.seen if headers["path"] == "/again"]
+    assert [text.count("=") for text in sent] == [50, 50, 50]
+    assert "0=2" in sent[-1]
+
+
 # robots.txt
 
 

@@ -243,12 +243,12 @@ def test_the_time_left_is_that_of_the_work_in_progress(capsys: pytest.CaptureFix
     now = 1000.0
     line = Line(["evaluate"], hours=1, clock=lambda: now)
     line.begin("evaluate")
-    for seconds, done in ((0, 10), (10, 20), (90, 100), (300, 0), (330, 20)):
+    for seconds, done in ((0, 10), (10, 20), (90, 100), (300, 0), (340, 20)):
         now = 1000.0 + seconds
         line.show(f"{done} of 100", done, 100)
     said = capsys.readouterr().err.splitlines()
     assert [one.partition("; ")[2].partition(" left")[0] for one in said] == [
-        "1:20", "0:00", "", "2:00",
+        "1:20", "0:00", "", "2:40",
     ]  # fmt: skip
 
 

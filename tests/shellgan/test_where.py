@@ -70,6 +70,14 @@ def test_each_part_of_a_list_of_shards_is_below_the_current_folder(
         assert (found.kind, found.location) == ("shards", location)
 
 
+@pytest.mark.parametrize("text", ["site.org/gallery?page=1", "Photos, 2023", "?", ","])
+def test_what_is_neither_a_path_nor_shards_is_not_found(tmp_path: Path, text: str) -> None:
+    with pytest.raises(
+        shellgan.UserError, match=r"not found; give an address \(https://…\), a path"
+    ):
+        find(text, tmp_path, WORDS)
+
+
 def write_tar(path: Path, side: int, *names: str) -> None:
     members = {
         f"{number:04d}.{name}": encoded(number, side, "PNG")

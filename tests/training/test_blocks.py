@@ -111,7 +111,6 @@ def test_the_cost_of_an_image_is_that_of_its_block() -> None:
         {"updates": "simultaneous"},
         {"updates": "generator-first"},
         {"n_critic": "2"},
-        {"fresh_latents": "true"},
     ],
 )
 def test_options_that_contradict_blocks_are_refused(options: dict[str, str]) -> None:

@@ -115,12 +115,7 @@ def _penalties(config: Config) -> Iterator[str]:
 
 def _updates(config: Config) -> Iterator[str]:
     """Check options that are impossible with simultaneous updates, where both networks learn
-    from one pass, or without effect with the generator first."""
-    if config.fresh_latents and config.updates == "generator-first":
-        yield (
-            'fresh_latents: has no effect with updates "generator-first", which draws latents for '
-            "each network; set it to false"
-        )
+    from one pass."""
     if config.updates != "simultaneous":
         return
     discriminator, reason = config.discriminator, ""
@@ -149,8 +144,6 @@ def _blocks(config: Config) -> Iterator[str]:
         yield f'blocks.d_steps: updates "{config.updates}" trains both networks in each step'
     if config.n_critic != 1:
         yield "blocks.d_steps: n_critic is the number of updates within a step; use one of both"
-    if config.fresh_latents:
-        yield "fresh_latents: has no effect with blocks, whose steps have latents of their own"
 
 
 def _style(config: Config) -> Iterator[str]:

@@ -110,6 +110,16 @@ def test_entries_on_other_hosts(offsite: bool, pages: list[str], skipped: dict[s
     assert dict(result.skipped) == skipped
 
 
+def test_entries_on_the_host_of_a_redirected_feed() -> None:
+    config = parse_config(FeedSource, {"start": [URL], "take": "pages"}, "test")
+    links = ("https://blog.example/a", "https://www.shells.example/b", "https://other.example/c")
+    items = "".join(f"<item><link>{link}</link></item>" for link in links)
+    body = f"<rss><channel>{items}</channel></rss>".encode()
+    result = parse(config, Page(FEED, body, "https://blog.example/feed"))
+    assert [one.url[-1] for one in result.follow] == ["a", "b"]
+    assert dict(result.skipped) == {"offsite": 1}
+
+
 XHTML = '<{0}div xmlns{1}="http://www.w3.org/1999/xhtml"><{0}img src="a.jpg"/></{0}div>'
 
 
@@ -120,11 +130,13 @@ XHTML = '<{0}div xmlns{1}="http://www.w3.org/1999/xhtml"><{0}img src="a.jpg"/></
         (f'<content type="xhtml">{XHTML.format("h:", ":h")}</content>', "a.jpg"),
         ('<content type="html">&lt;img src="a.jpg"&gt;<!-- x --></content>', "a.jpg"),
         ('<content xml:base="2/">&lt;img src="a.jpg"&gt;</content>', "2/a.jpg"),
+        ('<content>x<br/>&lt;img src="a.jpg"&gt;</content>', "a.jpg"),
+        ('<content><div><![CDATA[<img src="a.jpg">]]></div></content>', "a.jpg"),
         ('<link rel="enclosure" type="IMAGE/JPEG" href="a"/>', "a"),
         ('<m:content xmlns:m="http://search.yahoo.com/mrss/" medium="IMAGE" url="a"/>', "a"),
         ('<link rel="alternate" href="page"/><link rel="enclosure" href="a.jpg"/>', "a.jpg"),
     ],
-    ids=["xhtml", "prefix", "escaped", "base", "type", "medium", "link"],
+    ids=["xhtml", "prefix", "escaped", "base", "both", "cdata", "type", "medium", "link"],
 )
 @pytest.mark.parametrize("base", ["", "https://cdn.example/1/"])
 def test_images_and_bases_of_atom(entry: str, expected: str, base: str) -> None:

@@ -246,6 +246,16 @@ def test_links_are_followed_with_what_they_know() -> None:
     assert len(parsed(html, follow=["a.album"], offsite=True).follow) == 3
 
 
+@pytest.mark.parametrize("start", ["https://shells.example/", "https://www.shells.example/"])
+def test_a_host_with_and_without_www_is_one_site(start: str) -> None:
+    html = "".join(f'<a href="https://{host}shells.example/p">p</a>' for host in ("", "www.", "m."))
+    result = parsed(html, start=[start], follow=["a"])
+    assert [request.url for request in result.follow] == [
+        "https://shells.example/p", "https://www.shells.example/p",
+    ]  # fmt: skip
+    assert result.skipped["offsite"] == 1
+
+
 def test_a_link_that_gives_an_image_is_no_page() -> None:
     html = '<a href="m/a.jpg" data-big="a.jpg"><img src="t.jpg"></a><a href="p.html">p</a>'
     html += '<a href="b.jpg"><img src="u.jpg"></a>'

@@ -114,6 +114,13 @@ def test_entities_are_not_expanded() -> None:
     assert [one.url for one in parsed(bomb, offsite=True).follow] == ["https://b.example/"]
 
 
+def test_pages_on_the_host_of_a_redirected_sitemap() -> None:
+    text = b"https://cdn.example/a\nhttps://www.shells.example/b\nhttps://other.example/c\n"
+    result = parse(config(), Page(SITEMAP, text, "https://cdn.example/sitemap.txt"))
+    assert [one.url[-1] for one in result.follow] == ["a", "b"]
+    assert dict(result.skipped) == {"offsite": 1}
+
+
 def test_pages_on_other_hosts() -> None:
     text = "https://shells.example/a\nhttps://other.example/b\n"
     result = parsed(text)

@@ -78,7 +78,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"updates": "simultaneous", "replay": {"size": 100}}, "updates: "),
     ({"updates": "simultaneous", "compile": True}, "updates: "),
     ({"updates": "simultaneous", "fresh_latents": True}, "updates: "),
-    ({"updates": "generator-first", "fresh_latents": True}, "fresh_latents: has no effect"),
     ({"init_from": "a", "freeze_d": 1, "unroll": {"steps": 2, "lr": 1e-3}}, "freeze_d: not"),
     ({"method": {"name": "bigan", "pair_widths": []}}, "method.pair_widths"),
     ({"updates": "simultaneous", "discriminator": {"name": "projected", "norm": "joint"}},
