@@ -109,6 +109,10 @@ def parse_config(model: type[T], values: Any, where: str) -> T:
             "missing": "missing",
         }.get(first["type"], first["msg"].removeprefix("Value error, "))
         reason = reason.replace("Input should be '', ", "Input should be empty, ")
+        if first["type"] == "tuple_type":
+            given, reason = first["input"], "not a list"
+            if isinstance(given, str | int | float):
+                reason += f"; write {json.dumps([given], ensure_ascii=False)}"
         if reason == _UNKNOWN:
             reason += suggestion(key.rpartition(".")[2], _field_names(model))
         raise UserError(f"{where}: {key}: {reason}" if key else f"{where}: {reason}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.contract import STRICT
@@ -193,7 +193,10 @@ class AugmentOptions:
     the same way at `blur_kimg` (Karras et al. 2021, appendix F); with `init_from` there is none.
     """
 
-    policy: tuple[Literal["color", "translation", "cutout"], ...] = ()
+    policy: Annotated[
+        tuple[Literal["color", "translation", "cutout"], ...],
+        BeforeValidator(lambda given: (given,) if isinstance(given, str) and given else given),
+    ] = ()
     ada: AdaName | tuple[AdaName, ...] = ()
     p: Fraction | Literal["adaptive"] = "adaptive"
     ada_target: Annotated[float, Field(ge=-1, le=1)] = 0.6

@@ -101,6 +101,8 @@ def test_a_mistake_in_a_preset_is_one_line_naming_file_and_key(
     [
         (["--bach", "3"], "command line: bach: unknown key"),
         (["--data.window", "none"], "command line: data.window: "),
+        (["--preset", "r3gan64", "--generator.widths", "16"], "widths: not a list; write [16]"),
+        (["--augment.policy", "colour"], "augment.policy: "),
         (["--batch"], ""),
         (["--batch", "3", "loose"], "loose: not an option"),
         (["--data.window"], "--data.window: a value is missing"),
@@ -126,6 +128,7 @@ def test_options_may_be_written_with_equals_signs_and_lists() -> None:
     _, options = parse(["--shards", "x", "--augment.policy=color,cutout", "--total-kimg=3"])
     config = resolve("dcgan64", options)
     assert config.augment.policy == ("color", "cutout")
+    assert resolve("dcgan64", {"augment.policy": "color"}).augment.policy == ("color",)
     assert config.total_kimg == 3
 
 
