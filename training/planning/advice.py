@@ -135,8 +135,8 @@ def expectation(now: Progress) -> str:
         )
     if now.r_t is not None and now.r_t > _MEMORISED:
         parts.append(
-            f"D memorises the images (r_t {now.r_t:.2f}); more images, or --augment.ada bgc "
-            "--augment.policy '[]', would help"
+            f"D memorises the images (r_t {now.r_t:.2f}); more images, or --augment.ada bgc, "
+            "would help"
         )
     if now.fd is not None and now.limit is not None and now.fd_kimg < now.alone:
         parts.append(

@@ -20,6 +20,8 @@ from training.planning.auto_table import (
     DAY,
     EVALUATED,
     FALLING_KIMG,
+    FEW_ADA,
+    FEW_DRAWINGS,
     LABEL_KIMG,
     LAST_RATE,
     LEAST_EVALUATED,
@@ -79,12 +81,11 @@ def choose(
     }
     if row.scheduled:
         options |= _schedule(inputs, kimg, given.get("burn_in.kimg", ""))
-    elif row.for_drawings and not inputs.labels_tell:
-        options |= (
-            {"data.label": f"clusters:{CLUSTERS}"}
-            if inputs.few_kinds
-            else {"generator.condition": "none", "discriminator.condition": "none"}
-        )
+    elif row.for_drawings:
+        options |= _for_drawings(inputs)
+    for own, other in (("ada", "policy"), ("policy", "ada")):  # only one is possible
+        if f"augment.{own}" in given:
+            options[f"augment.{other}"] = "[]"
     if row.alone:
         options["discriminator.features_kimg"] = f"{kimg * (inputs.alone or row.alone):.3g}"
     if row.gamma:
@@ -111,6 +112,16 @@ def _without_replaced(
     if "discriminator" not in replaced:
         own["discriminator.condition"] = "none"
     return own | {"generator.condition": "none"}
+
+
+def _for_drawings(inputs: AutoInputs) -> dict[str, str]:
+    """Return the labels and the augmentation of networks that learn pixels."""
+    options = {"augment.ada": FEW_ADA} if inputs.samples < FEW_DRAWINGS else {}
+    if inputs.labels_tell:
+        return options
+    if inputs.few_kinds:
+        return options | {"data.label": f"clusters:{CLUSTERS}"}
+    return options | {"generator.condition": "none", "discriminator.condition": "none"}
 
 
 def _schedule(inputs: AutoInputs, kimg: float, given: str) -> dict[str, str]:

@@ -61,27 +61,30 @@ def _advice(inputs: AutoInputs) -> str:
     return ""
 
 
+def _words(text: str) -> str:
+    """Return the words of a list on the command line, such as `["a", "b"]`, with commas."""
+    return text.strip("[]").replace('"', "").replace(" ", "").replace(",", ", ")
+
+
 def _what_is_used(inputs: AutoInputs, row: AutoRow, options: Mapping[str, str]) -> str:
     """Return what is said about augmentation and labels."""
+    used, ada = _words(options.get("augment.policy", "")), _words(options.get("augment.ada", ""))
+    used = f"adaptive: {ada}" if ada else used
+    augmented = f"augmented ({used}) against overfitting" if used else "no augmentation is needed"
     if row.for_drawings:
+        start = f": {augmented}" if used else ""
         clusters = count_clusters(options.get("data.label", ""))
         if options.get("generator.condition") == "none" or not (clusters or inputs.labels_tell):
-            return "; its labels are not used" if inputs.labels > 1 else ""
+            return start + ("; its labels are not used" if inputs.labels > 1 else "")
         instead = f" instead of its {inputs.labels} labels" if inputs.labels else ""
         labels = (
             f"{clusters} clusters of similar images{instead}"
             if clusters
             else f"its {inputs.labels} labels"
         )
-        return f"; conditional on {labels}"
+        return f"{start}; conditional on {labels}"
     if not row.scheduled:
         return ""
-    policy = options["augment.policy"].strip("[]").replace('"', "").replace(" ", "")
-    augmented = (
-        f"augmented ({policy.replace(',', ', ')}) against overfitting"
-        if policy
-        else "no augmentation is needed"
-    )
     if options["generator.condition"] != "none":
         return f": {augmented}; conditional on its {inputs.labels} labels"
     if inputs.labels > 1:

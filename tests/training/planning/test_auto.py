@@ -186,6 +186,28 @@ def test_uneven_backgrounds_are_named() -> None:
     assert "100% with a plain border (drawings? labels would help: class_label" in drawn
 
 
+@pytest.mark.parametrize(
+    ("samples", "labels", "ada"),
+    [(300, 10, ("xint", "scale")), (300, 0, ("xint", "scale")), (1000, 10, ())],
+)
+def test_few_drawings_are_augmented(samples: int, labels: int, ada: tuple[str, ...]) -> None:
+    known = facts(samples=samples, **DRAWINGS | {"labels": labels, "clustered": 0.7})
+    choice = choose(known)
+    assert resolve(choice.preset, dict(choice.options)).augment.ada == ada
+    said = ": augmented (adaptive: xint, scale) against overfitting; conditional on "
+    assert (said in choice.explanation[1]) == bool(ada)
+
+
+@pytest.mark.parametrize("known", [facts(), facts(samples=300, **DRAWINGS)])
+@pytest.mark.parametrize("own", [{"augment.ada": "bgc"}, {"augment.policy": "color"}])
+def test_an_augmentation_on_the_command_line_replaces_that_of_auto(
+    known: AutoInputs, own: dict[str, str]
+) -> None:
+    choice = choose(known, own)
+    augment = resolve(choice.preset, {**choice.options, **own}).augment
+    assert (augment.ada, augment.policy) in (("bgc", ()), ((), ("color",)))
+
+
 def test_drawings_of_a_few_kinds_get_a_network_that_learns_pixels() -> None:
     drawn = choose(facts(**DRAWINGS))
     config = resolve(drawn.preset, dict(drawn.options))
